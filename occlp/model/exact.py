@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +14,9 @@ import numpy as np
 
 from occlp._typing import AnyArray
 from occlp.errors import InvalidModel
+
+_EXPONENT = re.compile(r"[eE][+-]?0*(\d+)\s*$")
+_NOT_FINITE = ("nan", "inf", "infinity")
 
 
 @dataclass(frozen=True)
@@ -35,52 +41,84 @@ class ExactNumbers:
 
 
 def is_exact(value: Any) -> bool:
-    """Whether a value (scalar or array) is written in strings or fractions."""
-    if isinstance(value, str | Fraction):
+    """Whether a value (scalar or array) is written in strings, decimals or fractions."""
+    if isinstance(value, str | Fraction | Decimal):
         return True
-    return isinstance(value, np.ndarray) and value.dtype.kind in "OUS"
+    return isinstance(value, np.ndarray) and value.dtype.kind in "OUST"
 
 
 def to_fraction(value: Any, where: str) -> Fraction:
-    """Read one number exactly; a float is the dyadic rational that it is.
+    """Read one finite number exactly; a float is the dyadic rational that it is.
 
-    Raises `InvalidModel` for text that is not a number, NaN or infinity (−inf is read by the caller).
+    Raises `InvalidModel` for what is not a finite number, and for numbers that no double can stand for.
     """
+    number = read_number(value, where)
+    if isinstance(number, float):
+        raise InvalidModel(f"{where} holds {number}, which is not a finite number.")
+    return number
+
+
+def read_number(value: Any, where: str) -> Fraction | float:
+    """Read one number exactly; NaN and infinities come back as floats, for the checks to judge with their pair."""
+    if isinstance(value, np.generic):
+        value = value.item()
     try:
-        if isinstance(value, bytes):
-            value = value.decode()
-        if isinstance(value, bool | np.bool_):
-            return Fraction(int(value))
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, str):
-            value = value.strip()
-        return Fraction(value)
+        text = value.decode() if isinstance(value, bytes) else str(value) if isinstance(value, str | Decimal) else None
+        if text is not None and text.strip().lower().lstrip("+-") in _NOT_FINITE:
+            return float(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            return value
+        size = _EXPONENT.search(text) if text is not None else None
+        if size is not None and len(size[1]) > 3:  # 10**exponent would be computed
+            raise InvalidModel(f"{where} holds {shown(value)}, which is beyond the range of doubles.")
+        number = Fraction(value if text is None else text.strip())
     except (ValueError, TypeError, OverflowError, ZeroDivisionError):
-        raise InvalidModel(f"{where} holds {value!r}, which is not a number. Write 0.25, '1/4' or '0.25'.") from None
+        raise InvalidModel(
+            f"{where} holds {shown(value)}, which is not a number. Write 0.25, '1/4' or '0.25'."
+        ) from None
+    if not math.isfinite(_to_double(number)) or (number != 0 and float(number) == 0):
+        raise InvalidModel(f"{where} holds {shown(value)}, which is beyond the range of doubles.")
+    return number
 
 
 def to_fractions(array: AnyArray, where: str) -> AnyArray:
-    """Read an array of strings, fractions or numbers into an object array of fractions (or ±inf floats)."""
+    """Read an array of strings, fractions or numbers into an object array of fractions (or NaN, ±inf)."""
     cache: dict[Any, Any] = {}
-
-    def read(value: Any) -> Any:
-        key = (type(value), value)
-        if key not in cache:
-            text = value.strip().lower() if isinstance(value, str) else value
-            infinite = text in ("-inf", "inf", "+inf") if isinstance(text, str) else _is_infinite(value)
-            cache[key] = float(value) if infinite else to_fraction(value, where)
-        return cache[key]
-
     flat = np.empty(array.size, dtype=object)
-    flat[:] = [read(value) for value in array.ravel().tolist()]
+    for position, value in enumerate(array.ravel().tolist()):
+        try:
+            flat[position] = cache[type(value), value]
+        except (KeyError, TypeError):  # not met before, or not hashable
+            index = ", ".join(map(str, np.unravel_index(position, array.shape)))
+            flat[position] = read_number(value, f"{where}[{index}]" if array.ndim else where)
+            if isinstance(value, str | bytes | int | float | Fraction | Decimal):
+                cache[type(value), value] = flat[position]
     return flat.reshape(array.shape)
 
 
 def to_floats(array: AnyArray) -> AnyArray:
-    """Round an object array of fractions to doubles (infinities stay)."""
-    return np.array([float(value) for value in array.ravel()], dtype=np.float64).reshape(array.shape)
+    """Round an object array of fractions to doubles (NaN and infinities stay)."""
+    return np.array([_to_double(value) for value in array.ravel()], dtype=np.float64).reshape(array.shape)
 
 
-def _is_infinite(value: Any) -> bool:
-    return isinstance(value, float) and value in (np.inf, -np.inf)
+def expectation(weights: Iterable[Any], values: Iterable[Any]) -> Any:
+    """Σ weight · value in fractions; any NaN or infinity among the terms decides the answer."""
+    terms = list(zip(weights, values, strict=True))
+    special = [number for term in terms for number in term if isinstance(number, float)]
+    return sum(special) if special else sum((weight * value for weight, value in terms), start=Fraction(0))
+
+
+def shown(value: Any) -> str:
+    """A value as text of bounded length, for messages."""
+    try:
+        text = repr(value.item() if isinstance(value, np.generic) else value)
+    except ValueError:  # integers of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def _to_double(number: Fraction | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf

@@ -1,0 +1,186 @@
+"""Certificates: how far a returned policy is from the best possible, from model and policy alone.
+
+For any values V (docs/conventions.md, section 6), with ρ = r + γPV − V:
+
+* no policy earns more than ``(1 − γ) μ0·V + bound(ρ)``, where bound is the maximum over the pairs
+  for a linear objective and the log-sum-exp of `regularizers.KLTerm.bound` with a KL term;
+* a policy π earns at least ``(1 − γ) μ0·V + min over states of Σ_a π ρ``.
+
+No solver is believed: its values are only one candidate for V.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from occlp._typing import FloatArray, frozen
+from occlp.chain import base_value
+from occlp.evaluation import Assessment, pair_residuals
+from occlp.kernels.backup import EPS
+from occlp.problem import Problem
+from occlp.standard import StandardForm
+
+#: Values V = high + low; the second array may be None.
+Values = tuple[FloatArray, FloatArray | None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Certificate:
+    """Proof of how good a policy is: plain data that `occlp.verify` checks without any solver.
+
+    All numbers are in the user's units and sense, normalised scale.
+
+    Attributes
+    ----------
+    lower, upper : float
+        They enclose the optimum; the returned policy attains ``lower`` when maximising, ``upper``
+        when minimising. Rounding is accounted for.
+    gap : float
+        ``upper − lower``, computed before the offset of the rewards is added back.
+    violation : float
+        By how much the policy breaks a constraint; 0 without constraints.
+    rounding : float
+        The part of the gap that the arithmetic itself may have caused.
+    spread : float
+        The range of the rewards (plus the strength of a regularizer), which tolerances refer to.
+    shift : float
+        An offset common to all rewards; `values` belong to the rewards less this offset.
+    values, values_low : FloatArray [S]
+        V = values + values_low, proving the bound on every policy (relative values: V + c is as good).
+    policy_values, policy_values_low : FloatArray [S]
+        The same for the returned policy, proving what it attains.
+    multipliers : mapping of str to float
+        Prices of the constraints.
+    pair_reduced_costs : FloatArray [pairs]
+        By how much each pair falls short of the best; 0 on optimal pairs.
+    fingerprint : str
+        SHA-256 of the problem's numbers.
+    exact : bool
+        Whether the bounds are exact rationals rather than rounded doubles.
+    assumptions : tuple of str
+        What the proof takes for granted.
+    """
+
+    lower: float
+    upper: float
+    gap: float
+    rounding: float
+    spread: float
+    shift: float
+    values: FloatArray  # [S]
+    values_low: FloatArray  # [S]
+    policy_values: FloatArray  # [S]
+    policy_values_low: FloatArray  # [S]
+    pair_reduced_costs: FloatArray  # [pairs]
+    fingerprint: str
+    violation: float = 0.0
+    multipliers: Mapping[str, float] = field(default_factory=dict)
+    exact: bool = False
+    assumptions: tuple[str, ...] = ()
+
+    def allowed_gap(self, tol: float, atol: float = 0.0) -> float:
+        """Largest gap that counts as certified: tol · min(spread, max(|lower|, |upper|)) + atol.
+
+        Not below the rounding of the bounds, as long as that is within tol · spread.
+        """
+        return allowed_gap((self.lower, self.upper), self.spread, self.rounding, tol, atol)
+
+    def to_json(self) -> str:
+        """Write the certificate as one JSON object; numbers keep every digit."""
+        plain = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()
+        }
+        plain |= {"multipliers": dict(self.multipliers), "format": "occlp-certificate", "version": 1}
+        return json.dumps(plain)
+
+    @classmethod
+    def from_json(cls, text: str) -> Certificate:
+        """Read a certificate written by `to_json`; raises ValueError for anything else."""
+        plain: dict[str, Any] = json.loads(text)
+        if not isinstance(plain, dict) or plain.pop("format", None) != "occlp-certificate":
+            raise ValueError("this is not an occlp certificate.")
+        version = plain.pop("version", None)
+        if version != 1:
+            raise ValueError(f"certificate version {version!r} is unknown; this occlp reads version 1.")
+        arrays = ("values", "values_low", "policy_values", "policy_values_low", "pair_reduced_costs")
+        try:
+            plain |= {name: frozen(np.array(plain[name], dtype=np.float64)) for name in arrays}
+            return cls(**plain | {"assumptions": tuple(plain["assumptions"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the certificate is incomplete or altered: {error}.") from None
+
+
+@dataclass(frozen=True, eq=False)
+class UpperBound:
+    """The best upper bound known for a standard form, with the values that prove it."""
+
+    value: float
+    rounding: float
+    values: Values
+    scores: FloatArray  # [pairs], the residuals
+
+
+def bound_above(form: StandardForm, values: Values) -> UpperBound:
+    """Upper bound on the objective of every policy, from any values."""
+    high, low = values
+    scores, error = pair_residuals(form, high, low)
+    base, slack = base_value(form.initial, form.rest, high, low)
+    if form.term is None:
+        top = float((scores + error).max())
+        rounding = slack + float(error[int(np.argmax(scores + error))])
+    else:
+        top = form.term.bound(scores + error)
+        rounding = slack + float(error[form.term.support].max()) + 64 * EPS * (abs(top) + 1.0)
+        slack += 64 * EPS * (abs(top) + 1.0)  # the log-sum-exp itself
+    value = base + top + slack
+    return UpperBound(value if np.isfinite(value) else np.inf, rounding, values, scores)
+
+
+def best_bound(form: StandardForm, candidates: Iterable[Values], known: UpperBound | None = None) -> UpperBound | None:
+    """The least upper bound that the candidates prove; candidates with NaN or inf prove nothing."""
+    bounds = [bound_above(form, values) for values in candidates if np.isfinite(values[0]).all()]
+    return min(bounds if known is None else [known, *bounds], key=lambda bound: bound.value, default=None)
+
+
+def allowed_gap(ends: tuple[float, float], spread: float, rounding: float, tol: float, atol: float) -> float:
+    """The gap that counts as certified between two ends (docs/conventions.md, section 7)."""
+    size = min(spread, max(abs(end) for end in ends))
+    return max(tol * size, min(rounding, tol * spread)) + atol
+
+
+def rounding_of(form: StandardForm, lower_slack: float, upper: UpperBound) -> float:
+    """The part of a gap that rounding may have caused, in the user's units."""
+    return form.scale * 2.0 * (upper.rounding + lower_slack)
+
+
+def certify(problem: Problem, form: StandardForm, found: Assessment, upper: UpperBound) -> Certificate:
+    """Put the bounds of a policy and of all policies together, in the user's units."""
+    factor = form.sign * form.scale
+    high, low = upper.values
+    zero = np.zeros_like(high)
+    ends = form.to_user(found.lower), form.to_user(upper.value)
+    # Adding the offset back rounds: move both ends outwards by one unit in the last place.
+    outward = 0.0 if form.shift == 0 else float(np.spacing(abs(form.shift)))
+    gap = form.scale * (upper.value - found.lower)
+    best = upper.scores.max() if form.term is None else upper.scores[form.term.support].max()
+    strength = 0.0 if problem.regularizer is None else float(problem.regularizer.strength)
+    return Certificate(
+        lower=min(ends) - outward,
+        upper=max(ends) + outward,
+        gap=max(gap, 0.0),
+        rounding=rounding_of(form, found.objective - found.lower, upper),
+        spread=form.scale * form.reward_range + strength,
+        shift=form.sign * form.shift,
+        values=frozen(factor * high),
+        values_low=frozen(factor * (zero if low is None else low)),
+        policy_values=frozen(factor * found.bracket.high),
+        policy_values_low=frozen(factor * found.bracket.low),
+        pair_reduced_costs=frozen(form.scale * (best - upper.scores)),
+        fingerprint=problem.fingerprint,
+        assumptions=("double precision, rounding bounded",),
+    )

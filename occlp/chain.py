@@ -1,0 +1,331 @@
+"""The Markov chain of one policy: its relative values and its occupancy, without an S x S dense array.
+
+Everything is a solve with A = (1 − γ) I + γ (D − P), D the row sums of P. Three ways, by size and
+mixing: subtraction-free elimination (small, or banded), sweeps (fast mixing), sparse LU. Each is
+followed by refinement on residuals that do not cancel, so that the answer does not depend on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+from scipy.sparse.linalg import splu
+
+from occlp._typing import BoolArray, FloatArray
+from occlp.kernels import backup, elimination
+from occlp.parallel import run_rows
+from occlp.standard import StandardForm
+
+#: Operations (states x bandwidth squared) up to which subtraction-free elimination is used.
+ELIMINATION_WORK = 40_000_000
+#: Sweeps that the iterative way may take before it hands over to sparse LU.
+SWEEP_BUDGET = 600
+#: Spread of the residual (rewards have size one) at which sweeps stop.
+SWEEP_TARGET = 1e-14
+
+
+@dataclass(frozen=True, eq=False)
+class Bracket:
+    """Values of a chain up to a constant, and what they prove about its normalised objective.
+
+    Attributes
+    ----------
+    high, low : FloatArray [S]
+        Relative values h = high + low; ``low`` is zero unless one double cannot hold them.
+    lower, upper : float
+        (1 − γ) μ0·h + min and max of the residual, rounded outwards: they enclose J(π).
+    """
+
+    high: FloatArray  # [S]
+    low: FloatArray  # [S]
+    lower: float
+    upper: float
+
+
+class Resolvent(Protocol):
+    """Solves with A, from the right and from the left."""
+
+    def columns(self, rhs: FloatArray) -> FloatArray:
+        """A⁻¹ b."""
+
+    def rows(self, rhs: FloatArray) -> FloatArray:
+        """b A⁻¹ (b a row vector)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The chain of a policy on a standard form."""
+
+    matrix: Any  # csr_array [S, S]
+    rewards: FloatArray  # [S]
+    initial: FloatArray  # [S]
+    discount: float
+    rest: float
+
+    @property
+    def n_states(self) -> int:
+        """Number of states."""
+        return len(self.initial)
+
+    @cached_property
+    def visited(self) -> BoolArray:
+        """States reachable from the initial distribution, [S]."""
+        if self.discount == 0:
+            return self.initial > 0
+        n = self.n_states
+        graph = sparse.csr_array(self.matrix, copy=True)
+        start = np.flatnonzero(self.initial > 0)
+        # One extra node that leads to every initial state.
+        indptr = np.append(graph.indptr, graph.nnz + len(start))
+        indices = np.append(graph.indices, start.astype(graph.indices.dtype))
+        ones = np.ones(len(indices))
+        graph = sparse.csr_array((ones, indices, indptr), shape=(n + 1, n + 1))
+        found = csgraph.breadth_first_order(graph, n, return_predecessors=False)
+        mask = np.zeros(n + 1, dtype=np.bool_)
+        mask[found] = True
+        return mask[:n]
+
+    @cached_property
+    def system(self) -> Any:
+        """A as a csc_array [S, S], rows summing to 1 − γ."""
+        matrix = sparse.csr_array(self.matrix, copy=True)
+        matrix.setdiag(0.0)
+        sums = np.asarray(matrix.sum(axis=1)).ravel()
+        diagonal = sparse.diags_array(self.rest + self.discount * sums)
+        return sparse.csc_array(diagonal - self.discount * matrix)
+
+    @cached_property
+    def resolvent(self) -> Resolvent:
+        """The most trustworthy solver that the size allows."""
+        order, width = self._band
+        if self.n_states * (width + 1.0) ** 2 <= ELIMINATION_WORK:
+            return _Elimination(self, order, width)
+        return _Factors(self)
+
+    @cached_property
+    def _band(self) -> tuple[Any, int]:
+        """An order of the states and the bandwidth it gives."""
+        n = self.n_states
+        natural = np.arange(n, dtype=np.int32)
+        coo = self.matrix.tocoo()
+        width = int(np.abs(coo.row.astype(np.int64) - coo.col).max(initial=0))
+        if n * (width + 1.0) ** 2 <= ELIMINATION_WORK:
+            return natural, width
+        order = csgraph.reverse_cuthill_mckee(sparse.csr_array(self.matrix), symmetric_mode=False).astype(np.int32)
+        position = np.empty(n, dtype=np.int64)
+        position[order] = natural
+        return order, int(np.abs(position[coo.row] - position[coo.col]).max(initial=0))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether subtraction-free elimination is affordable."""
+        order, width = self._band
+        return bool(self.n_states * (width + 1.0) ** 2 <= ELIMINATION_WORK)
+
+    def residuals(self, high: FloatArray, low: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Residual r + γPh − h of each state and a bound on its rounding, both [S]."""
+        out, error = np.empty(self.n_states), np.empty(self.n_states)
+        states = np.arange(self.n_states, dtype=np.int32)
+        matrix = self.matrix
+        rows = (matrix.indptr, matrix.indices, matrix.data, states, self.rewards, self.discount, self.rest)
+        if low is None:
+            run_rows(backup.residuals, self.n_states, matrix.nnz, *rows, high, out, error)
+        else:
+            run_rows(backup.residuals_extended, self.n_states, 8 * matrix.nnz, *rows, high, low, out, error)
+        return out, error
+
+
+def policy_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatArray | None = None) -> Chain:
+    """Return the chain of a policy given by one probability per pair, [pairs]."""
+    rewards = form.rewards if rewards is None else rewards
+    positive = np.flatnonzero(probabilities)
+    if len(positive) == form.n_states:  # deterministic: rows are taken as they are
+        matrix, earned = form.transitions[positive], rewards[positive]
+    else:
+        shape = (form.n_states, form.n_pairs)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(form.states[positive], minlength=form.n_states))])
+        kernel = sparse.csr_array((probabilities[positive], positive, indptr), shape=shape)
+        matrix = sparse.csr_array(kernel @ form.transitions)
+        matrix.sort_indices()
+        earned = kernel @ rewards
+    matrix.indices = matrix.indices.astype(np.int32, copy=False)
+    matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
+    return Chain(matrix, np.asarray(earned), form.initial, form.discount, form.rest)
+
+
+def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
+    """Solve h = r − λ + γPh up to a constant, and bracket the objective (Settled 8 of the conventions).
+
+    Parameters
+    ----------
+    chain : Chain
+    start : FloatArray [S], optional
+        Values to begin with; any will do.
+    """
+    high = np.zeros(chain.n_states) if start is None else np.array(start, dtype=np.float64)
+    low: FloatArray | None = None
+    if not chain.is_small:
+        high, converged = _sweep_values(chain, high)
+        if converged:
+            return enclose(chain, high, None)
+    best = enclose(chain, high, low)
+    if best.upper - best.lower <= SWEEP_TARGET:
+        return best
+    for _ in range(10):
+        width = best.upper - best.lower
+        step = _correction(chain, high, low)
+        if low is None:
+            trial = enclose(chain, high + step, None)
+        else:
+            trial = enclose(chain, *_two_sum(high, low + step))
+        if trial.upper - trial.lower < width:
+            best, high = trial, trial.high
+            low = None if low is None else trial.low
+        if trial.upper - trial.lower < 0.5 * width:
+            continue
+        if low is not None or width <= 1e-13 or np.abs(high).max() <= 1e3:
+            break
+        low = np.zeros(chain.n_states)  # one double cannot hold values this large: go on with two
+    return best
+
+
+def _correction(chain: Chain, high: FloatArray, low: FloatArray | None) -> FloatArray:
+    """One step of iterative refinement, pinned where most of the initial mass is."""
+    rho, _ = chain.residuals(high, low)
+    step = chain.resolvent.columns(rho - 0.5 * (rho.min() + rho.max()))
+    return step - step[int(np.argmax(chain.initial))]
+
+
+def occupancy(chain: Chain) -> FloatArray:
+    """Return d^π(s), [S], summing to one; exactly zero at states that are never visited.
+
+    Source: d = (1 − γ) μ0 (I − γP)⁻¹.
+    """
+    if chain.is_small:
+        mass = chain.resolvent.rows(chain.rest * chain.initial)  # subtraction-free: componentwise accurate
+    else:
+        mass, converged = _sweep_occupancy(chain)
+        if not converged:
+            mass = _solve_occupancy(chain)
+    mass = np.where(chain.visited, np.maximum(mass, 0.0), 0.0)
+    return mass / mass.sum()
+
+
+def enclose(chain: Chain, high: FloatArray, low: FloatArray | None) -> Bracket:
+    """Bracket the objective of a chain from any values, in one pass over its transitions."""
+    rho, error = chain.residuals(high, low)
+    base, slack = base_value(chain.initial, chain.rest, high, low)
+    tail = np.zeros_like(high) if low is None else low
+    return Bracket(high, tail, base + float((rho - error).min()) - slack, base + float((rho + error).max()) + slack)
+
+
+def base_value(initial: FloatArray, rest: float, high: FloatArray, low: FloatArray | None) -> tuple[float, float]:
+    """(1 − γ) μ0·V and a bound on its rounding."""
+    terms = initial * high
+    base = rest * float(terms.sum())
+    if low is not None:
+        base = rest * float((initial * high).sum() + (initial * low).sum())
+    # Pairwise summation: the error grows with log S.
+    slack = (np.log2(len(initial) + 1) + 12) * backup.EPS * rest * float(np.abs(terms).sum())
+    return base, slack
+
+
+def _two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    total = a + b
+    t = total - a
+    return total, (a - (total - t)) + (b - t)
+
+
+def _sweep_values(chain: Chain, values: FloatArray) -> tuple[FloatArray, bool]:
+    """Relative value iteration for one policy; gives up when the contraction is too slow."""
+    spread = np.inf
+    for sweep in range(SWEEP_BUDGET):
+        rho, error = chain.residuals(values)
+        last, spread = spread, float(rho.max() - rho.min())
+        if spread <= max(SWEEP_TARGET, 2 * float(error.max())):
+            return values, True
+        if sweep >= 20 and not _on_track(spread, last, SWEEP_BUDGET - sweep):
+            return values, False
+        values = values + (rho - rho.mean())
+    return values, False
+
+
+def _sweep_occupancy(chain: Chain) -> tuple[FloatArray, bool]:
+    """Power iteration of d ← (1 − γ) μ0 + γ dP."""
+    transposed = sparse.csr_array(chain.matrix.T)
+    surplus = np.asarray(chain.matrix.sum(axis=1)).ravel() - 1.0
+    mass, change = chain.initial.copy(), np.inf
+    for sweep in range(SWEEP_BUDGET):
+        new = chain.rest * chain.initial + chain.discount * (transposed @ mass - surplus * mass)
+        last, change = change, float(np.abs(new - mass).sum())
+        mass = new
+        if change <= SWEEP_TARGET:
+            return mass, True
+        if sweep >= 20 and not _on_track(change, last, SWEEP_BUDGET - sweep):
+            return mass, False
+    return mass, False
+
+
+def _on_track(now: float, before: float, left: int) -> bool:
+    """Whether a geometric decrease from `before` to `now` reaches the target in the sweeps left."""
+    rate = now / before
+    return rate < 1 and now * rate**left <= SWEEP_TARGET
+
+
+def _solve_occupancy(chain: Chain) -> FloatArray:
+    source = chain.rest * chain.initial
+    mass = np.maximum(chain.resolvent.rows(source), 0.0)
+    mass /= mass.sum()
+    transposed = sparse.csr_array(chain.matrix.T)
+    surplus = np.asarray(chain.matrix.sum(axis=1)).ravel() - 1.0
+    for _ in range(3):
+        defect = source - chain.rest * mass + chain.discount * (transposed @ mass - (1.0 + surplus) * mass)
+        mass = np.maximum(mass + chain.resolvent.rows(defect), 0.0)
+        mass /= mass.sum()
+    return mass
+
+
+class _Elimination:
+    """Subtraction-free elimination; signed right-hand sides are split into their two parts."""
+
+    def __init__(self, chain: Chain, order: Any, width: int) -> None:
+        position = np.empty(chain.n_states, dtype=np.int32)
+        position[order] = np.arange(chain.n_states, dtype=np.int32)
+        matrix = chain.matrix
+        self._order = order
+        self._band, self._pivots = elimination.eliminate(
+            matrix.indptr, matrix.indices, matrix.data, order, position, width, chain.discount, chain.rest
+        )
+
+    def columns(self, rhs: FloatArray) -> FloatArray:
+        return self._split(elimination.solve_columns, rhs)
+
+    def rows(self, rhs: FloatArray) -> FloatArray:
+        return self._split(elimination.solve_rows, rhs)
+
+    def _split(self, solve: Any, rhs: FloatArray) -> FloatArray:
+        positive, negative = np.maximum(rhs, 0.0), np.maximum(-rhs, 0.0)
+        out: FloatArray = solve(self._band, self._pivots, self._order, positive)
+        if negative.any():
+            out = out - solve(self._band, self._pivots, self._order, negative)
+        return out
+
+
+class _Factors:
+    """Sparse LU without pivoting: A is a diagonally dominant M-matrix."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._lu = splu(
+            chain.system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+        )
+
+    def columns(self, rhs: FloatArray) -> FloatArray:
+        return np.asarray(self._lu.solve(rhs))
+
+    def rows(self, rhs: FloatArray) -> FloatArray:
+        return np.asarray(self._lu.solve(rhs, trans="T"))

@@ -1,0 +1,224 @@
+"""What a policy is worth: objective, occupancy, values and advantages, exactly and for any policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from occlp._typing import BoolArray, FloatArray, frozen
+from occlp.chain import Bracket, Chain, occupancy, policy_chain, relative_values
+from occlp.errors import InvalidProblem
+from occlp.kernels import backup
+from occlp.model import MDP, Pairs
+from occlp.parallel import run_rows
+from occlp.policy import Policy
+from occlp.problem import Problem, as_problem
+from occlp.standard import StandardForm, standardize
+
+_FORMS: WeakKeyDictionary[Problem, StandardForm] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluation:
+    """A policy and everything that follows from it; arrays are read-only, units and sense the user's.
+
+    Attributes
+    ----------
+    policy : Policy
+    objective : float
+        Normalised objective d·r, less the regularizer (plus, when minimising).
+    expected_return : float
+        The plain reward on the return scale, Σ μ0(s) V(s).
+    expected, expected_total : mapping of str to float
+        d·c for the reward and every cost, normalised and on the return scale.
+    pair_occupancy : FloatArray [pairs]
+        d^π(s, a), summing to one.
+    state_values : FloatArray [S]
+        V^π of the plain reward.
+    pair_action_values, pair_advantages : FloatArray [pairs]
+        Q^π, and Q^π − V^π computed without cancellation.
+    visited : BoolArray [S]
+        States that the policy reaches from the initial distribution. Elsewhere its actions are free.
+    discount : float
+    rest : float
+        1 − γ.
+    """
+
+    policy: Policy
+    objective: float
+    expected_return: float
+    expected: Mapping[str, float]
+    expected_total: Mapping[str, float]
+    pair_occupancy: FloatArray  # [pairs]
+    state_values: FloatArray  # [S]
+    pair_action_values: FloatArray  # [pairs]
+    pair_advantages: FloatArray  # [pairs]
+    visited: BoolArray  # [S]
+    discount: float
+    rest: float
+
+    @property
+    def pairs(self) -> Pairs:
+        """The index of pairs, with labels."""
+        return self.policy.pairs
+
+    @property
+    def occupancy(self) -> FloatArray:
+        """d^π(s, a) as an [S, A] table summing to one; 0 where the pair does not exist."""
+        return self.pairs.table(self.pair_occupancy, 0.0)
+
+    @property
+    def state_occupancy(self) -> FloatArray:
+        """d^π(s), [S]."""
+        return np.add.reduceat(self.pair_occupancy, self.pairs.start[:-1])
+
+    @property
+    def visits(self) -> FloatArray:
+        """Expected discounted visits, occupancy / (1 − γ), as an [S, A] table."""
+        return self.occupancy / self.rest
+
+    @property
+    def action_values(self) -> FloatArray:
+        """Q^π as an [S, A] table, NaN where the pair does not exist."""
+        return self.pairs.table(self.pair_action_values, np.nan)
+
+    @property
+    def advantages(self) -> FloatArray:
+        """Q^π − V^π as an [S, A] table, NaN where the pair does not exist."""
+        return self.pairs.table(self.pair_advantages, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """An evaluation in the units of the standard form, before anything is converted."""
+
+    chain: Chain
+    bracket: Bracket
+    state_occupancy: FloatArray  # [S]
+    pair_occupancy: FloatArray  # [pairs]
+    plain: float  # d·r
+    objective: float  # d·r + f(d)
+    lower: float  # a rigorous lower bound of the objective
+
+
+def evaluate(problem: Problem | MDP, policy: Policy) -> Evaluation:
+    """Evaluate any policy exactly (to rounding), on a question or on a plain model.
+
+    Parameters
+    ----------
+    problem : Problem or MDP
+    policy : Policy
+        Stochastic or deterministic, on the pairs of the same model.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    InvalidProblem
+        When the policy belongs to another model.
+
+    Examples
+    --------
+    >>> import occlp as oc
+    >>> mdp = oc.instances.get("howard-toymaker", discount=0.9)
+    >>> evaluation = oc.evaluate(mdp, oc.Policy.uniform(mdp))
+    >>> float(evaluation.occupancy.sum().round(12))
+    1.0
+    """
+    problem = as_problem(problem)
+    if not policy.pairs.same_as(problem.mdp.pairs):
+        raise InvalidProblem("the policy belongs to another model: its pairs are not those of the problem.")
+    form = formulate(problem)
+    return to_evaluation(problem, form, policy, assess(form, policy.pair_probabilities))
+
+
+def formulate(problem: Problem) -> StandardForm:
+    """Return the standard form of a problem with its regularizer bound; kept while the problem lives."""
+    form = _FORMS.get(problem)
+    if form is None:
+        form = standardize(problem)
+        if problem.regularizer is not None:
+            reference = problem.regularizer.reference.pair_probabilities
+            mass = occupancy(policy_chain(form, reference))
+            prior = frozen(mass[form.states] * reference)
+            form = replace(form, term=problem.regularizer.bind(prior, form.scale))
+        _FORMS[problem] = form
+    return form
+
+
+def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | None = None) -> Assessment:
+    """Evaluate pair probabilities on a standard form."""
+    chain = policy_chain(form, probabilities)
+    mass = occupancy(chain)
+    bracket = relative_values(chain, start)
+    pair_mass = mass[form.states] * probabilities
+    rho, _ = chain.residuals(bracket.high, bracket.low if bracket.low.any() else None)
+    if chain.is_small:
+        plain = float(mass @ chain.rewards)
+    else:
+        plain = form.rest * float(form.initial @ bracket.high + form.initial @ bracket.low) + float(mass @ rho)
+    plain = min(max(plain, bracket.lower), bracket.upper)
+    objective, lower = plain, bracket.lower
+    if form.term is not None:
+        value = form.term.value(pair_mass)
+        objective += value
+        lower += value - _term_slack(form, pair_mass)
+    return Assessment(chain, bracket, mass, pair_mass, plain, objective, lower)
+
+
+def pair_residuals(form: StandardForm, high: FloatArray, low: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+    """Residual r + γPV − V of every pair for V = high + low, and a bound on its rounding; both [pairs]."""
+    out, error = np.empty(form.n_pairs), np.empty(form.n_pairs)
+    matrix = form.transitions
+    rows = (matrix.indptr, matrix.indices, matrix.data, form.states, form.rewards, form.discount, form.rest)
+    if low is None or not low.any():
+        run_rows(backup.residuals, form.n_pairs, matrix.nnz, *rows, high, out, error)
+    else:
+        run_rows(backup.residuals_extended, form.n_pairs, 8 * matrix.nnz, *rows, high, low, out, error)
+    return out, error
+
+
+def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: Assessment) -> Evaluation:
+    """Convert an assessment to the user's units and sense."""
+    mdp, rest, bracket = problem.mdp, form.rest, found.bracket
+    if found.chain.is_small:
+        values = found.chain.resolvent.columns(found.chain.rewards)
+    else:
+        centre = found.plain - rest * float(form.initial @ bracket.high)
+        values = bracket.high + bracket.low + centre / rest
+    rho, _ = pair_residuals(form, bracket.high, bracket.low)
+    mean = np.add.reduceat(rho * policy.pair_probabilities, form.start[:-1])
+    factor = form.sign * form.scale
+    with np.errstate(over="ignore"):  # overflow is reported as infinity
+        state_values = factor * values + form.sign * form.shift / rest + 0.0
+        advantages = factor * (rho - mean[form.states]) + 0.0
+        expected = {"reward": form.to_user(found.plain)}
+        expected |= {name: float(found.pair_occupancy @ cost) for name, cost in mdp.pair_costs.items()}
+        return Evaluation(
+            policy=policy,
+            objective=form.to_user(found.objective),
+            expected_return=expected["reward"] / rest,
+            expected=expected,
+            expected_total={name: value / rest for name, value in expected.items()},
+            pair_occupancy=frozen(found.pair_occupancy),
+            state_values=frozen(state_values),
+            pair_action_values=frozen(state_values[form.states] + advantages),
+            pair_advantages=frozen(advantages),
+            visited=frozen(found.chain.visited),
+            discount=form.discount,
+            rest=rest,
+        )
+
+
+def _term_slack(form: StandardForm, pair_mass: FloatArray) -> float:
+    """Rounding of f(d), with the rounding of d itself in it."""
+    assert form.term is not None
+    slope = np.abs(form.term.gradient(pair_mass))
+    used = (pair_mass > 0) & np.isfinite(slope)
+    relative = 8 * backup.EPS * (np.log2(form.n_states + 1) + 8)
+    return float(relative * (pair_mass[used] * slope[used]).sum())

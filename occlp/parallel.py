@@ -1,0 +1,32 @@
+"""Blocks of rows on threads: kernels release the GIL, so a thread pool is all that is needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+#: Below this many transitions one thread is faster.
+SERIAL_SIZE = 400_000
+
+
+def run_rows(kernel: Callable[..., None], n_rows: int, work: int, *arguments: Any) -> None:
+    """Call ``kernel(first, last, *arguments)`` over blocks that cover 0 .. n_rows.
+
+    Each row is computed from the inputs alone, so the result is the same for any number of threads.
+    """
+    workers = min(os.cpu_count() or 1, 8)
+    if work < SERIAL_SIZE or workers == 1:
+        kernel(0, n_rows, *arguments)
+        return
+    blocks = 4 * workers
+    edges = [n_rows * block // blocks for block in range(blocks + 1)]
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [
+            pool.submit(kernel, first, last, *arguments)
+            for first, last in zip(edges[:-1], edges[1:], strict=True)
+            if last > first
+        ]
+        for future in futures:
+            future.result()

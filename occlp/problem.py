@@ -1,0 +1,108 @@
+"""Questions about a model: what is optimised, in which sense, under which criterion."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from occlp.errors import InvalidProblem, Unsupported
+from occlp.model import MDP
+from occlp.regularizers import KL
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A question about a model.
+
+    Parameters
+    ----------
+    mdp : MDP
+    sense : {"maximize", "minimize"}
+        Whether the reward is earned or paid. A regularizer is always a penalty: it is taken off a
+        reward and added to a cost.
+    criterion : {"discounted"}
+        The expected discounted reward; needs ``0 <= mdp.discount < 1``.
+    regularizer : KL, optional
+        A penalty towards a reference policy's occupancy.
+
+    Raises
+    ------
+    InvalidProblem
+        When the question does not fit the model.
+    Unsupported
+        For a criterion that this version does not answer.
+
+    Examples
+    --------
+    >>> import occlp as oc
+    >>> mdp = oc.instances.get("howard-toymaker")
+    >>> problem = oc.Problem(mdp, regularizer=oc.KL(strength=0.5, reference=oc.Policy.uniform(mdp)))
+    """
+
+    mdp: MDP
+    sense: Literal["maximize", "minimize"] = "maximize"
+    criterion: Literal["discounted"] = "discounted"
+    regularizer: KL | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mdp, MDP):
+            raise InvalidProblem(f"a problem is asked of an MDP, not of {type(self.mdp).__name__}.")
+        if self.sense not in ("maximize", "minimize"):
+            raise InvalidProblem(f"sense={self.sense!r} is unknown. Use 'maximize' or 'minimize'.")
+        if self.criterion in ("average", "total"):
+            raise Unsupported(f"criterion={self.criterion!r} is not answered by this version; 'discounted' is.")
+        if self.criterion != "discounted":
+            raise InvalidProblem(f"criterion={self.criterion!r} is unknown. Use 'discounted'.")
+        self._check_discount()
+        if self.regularizer is not None:
+            if not isinstance(self.regularizer, KL):
+                raise InvalidProblem(f"regularizer must be an oc.KL, not {type(self.regularizer).__name__}.")
+            if not self.regularizer.reference.pairs.same_as(self.mdp.pairs):
+                raise InvalidProblem("the reference policy of the KL term belongs to another model.")
+
+    def _check_discount(self) -> None:
+        discount = self.mdp.discount
+        if discount is None:
+            raise InvalidProblem("the model has no discount. Give one: problem = Problem(mdp.replace(discount=0.95)).")
+        if discount == 1.0:
+            raise InvalidProblem(
+                "a discount of 1 makes discounted values infinite. Use mdp.replace(discount=...) with a number below 1 "
+                "here, or ask for criterion='average' or 'total'."
+            )
+
+    @property
+    def discount(self) -> float:
+        """γ, below 1."""
+        assert self.mdp.discount is not None
+        return self.mdp.discount
+
+    @property
+    def rest(self) -> float:
+        """1 − γ, rounded once from the exact discount where the model has one."""
+        exact = self.mdp.exact
+        if exact is not None and exact.discount is not None:
+            return float(1 - exact.discount)
+        return 1.0 - self.discount
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every number that the answer depends on."""
+        mdp, digest = self.mdp, hashlib.sha256()
+        digest.update(f"occlp-problem-1 {self.sense} {self.criterion} {self.discount!r} {self.rest!r}".encode())
+        parts = [mdp.pairs.start, mdp.pairs.actions, mdp.transitions.indptr, mdp.transitions.indices]
+        parts += [mdp.transitions.data, mdp.pair_rewards, mdp.initial]
+        if self.regularizer is not None:
+            digest.update(f"KL {float(self.regularizer.strength)!r}".encode())
+            parts.append(self.regularizer.reference.pair_probabilities)
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+
+def as_problem(question: Problem | MDP) -> Problem:
+    """Return the question itself; an MDP is the plain question about it."""
+    return question if isinstance(question, Problem) else Problem(question)

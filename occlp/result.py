@@ -1,0 +1,177 @@
+"""The answer of every method: an evaluation, its certificate, and how it was found."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from occlp._typing import FloatArray
+from occlp.certificate import Certificate
+from occlp.evaluation import Evaluation
+
+#: Histories are thinned to this many rows.
+HISTORY_ROWS = 1000
+
+
+class Status(enum.Enum):
+    """How a solve ended; the value is the sentence that says so."""
+
+    CERTIFIED = "The policy is proved optimal within the tolerance."
+    BOUNDED = "The method finished by its own rule; the gap proved is larger than the tolerance."
+    LIMIT = "The run was stopped by a limit or by the user; the best policy so far is returned with its gap."
+    INFEASIBLE = "It is proved that no policy meets the constraints."
+    UNBOUNDED = "It is proved that the objective has no finite optimum."
+    FAILED = "The method failed; the message says why."
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock seconds of the parts of a solve."""
+
+    total: float = 0.0
+    solver: float = 0.0
+    certificate: float = 0.0
+
+
+class History(Mapping[str, FloatArray]):
+    """What happened along a run: named columns of equal length, at most 1,000 rows.
+
+    Columns: ``iteration``, ``objective`` (normalised), ``expected_return``, ``gap`` to the best upper
+    bound known, ``suboptimal_mass`` Σ d^π·1[A* < −tol], ``total_variation`` ½‖d* − d^π‖₁ and ``kl``
+    KL(d* ‖ d^π) where d* is unique (NaN elsewhere), ``samples`` and ``seconds``.
+    """
+
+    names = (
+        "iteration", "objective", "expected_return", "gap", "suboptimal_mass", "total_variation", "kl",
+        "samples", "seconds",
+    )  # fmt: skip
+
+    def __init__(self, rows: list[tuple[float, ...]] | None = None) -> None:
+        self._rows = list(rows or [])
+
+    def __getitem__(self, name: str) -> FloatArray:
+        """One column, [rows]."""
+        if name not in self.names:
+            raise KeyError(f"{name!r}; the columns are {', '.join(self.names)}")
+        column = self.names.index(name)
+        return np.array([row[column] for row in self._rows], dtype=np.float64)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows kept."""
+        return len(self._rows)
+
+    def rows(self) -> list[dict[str, float]]:
+        """One dict for each row."""
+        return [dict(zip(self.names, row, strict=True)) for row in self._rows]
+
+    def __repr__(self) -> str:
+        return f"History({self.n_rows} rows: {', '.join(self.names)})"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result(Evaluation):
+    """The answer to a question: the returned policy evaluated exactly, with a certificate.
+
+    Everything of `Evaluation` belongs to the returned policy. In addition:
+
+    Attributes
+    ----------
+    status : Status
+    message : str
+        One sentence on how the run ended, and whether the answer was polished.
+    certificate : Certificate
+    history : History
+    solver : str
+        The solver with its settings.
+    timing : Timing
+    iterations : int
+    samples : int
+        Transitions sampled; 0 for exact methods.
+    lost : FloatArray [pairs]
+        Where the loss J* − J sits: d^π(s, a) · (best − score), pair by pair, normalised scale.
+    """
+
+    status: Status
+    message: str
+    certificate: Certificate
+    solver: str
+    history: History = field(default_factory=History)
+    timing: Timing = field(default_factory=Timing)
+    iterations: int = 0
+    samples: int = 0
+
+    @property
+    def gap(self) -> float:
+        """Certified distance of the objective to the optimum."""
+        return self.certificate.gap
+
+    @property
+    def multipliers(self) -> Mapping[str, float]:
+        """Prices of the constraints."""
+        return self.certificate.multipliers
+
+    @property
+    def lost(self) -> FloatArray:
+        """Where the objective falls short of the certified bound: d^π · reduced cost, as an [S, A] table.
+
+        For a linear objective the sum is the certified gap (Kakade and Langford 2002, Lemma 6.1).
+        """
+        return self.pairs.table(self.pair_occupancy * self.certificate.pair_reduced_costs, 0.0)
+
+    def __str__(self) -> str:
+        lines = [
+            f"status       {self.status.name}: {self.message}",
+            f"objective    {self.objective:.10g}   certified within {self.gap:.2g}",
+            f"return       {self.expected_return:.10g}",
+        ]
+        lines += [f"expected     {name} {value:.6g}" for name, value in self.expected.items() if name != "reward"]
+        states = self.pairs.n_states
+        lines += [
+            f"policy       {_policy_words(self)}; {int(self.visited.sum())} of {states} states visited",
+            f"run          {self.iterations} iterations, {self.timing.total:.3g} s",
+        ]
+        body = [f"├ {line}" for line in lines[:-1]] + [f"└ {lines[-1]}"]
+        return "\n".join([f"Result of {self.solver}", *body])
+
+    def __repr__(self) -> str:
+        return (
+            f"<Result {self.status.name} objective={self.objective:.6g} gap={self.gap:.2g} "
+            f"expected_return={self.expected_return:.6g} solver={self.solver}>"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of one row of a comparison, as plain numbers and strings."""
+        return {
+            "solver": self.solver,
+            "status": self.status.name,
+            "objective": self.objective,
+            "expected_return": self.expected_return,
+            "lower": self.certificate.lower,
+            "upper": self.certificate.upper,
+            "gap": self.gap,
+            "violation": self.certificate.violation,
+            "iterations": self.iterations,
+            "samples": self.samples,
+            "seconds": self.timing.total,
+            "message": self.message,
+        }
+
+
+def _policy_words(result: Result) -> str:
+    if result.policy.is_deterministic:
+        return "deterministic"
+    return f"randomises in {int(result.policy.randomizing.sum())} states"

@@ -1,0 +1,82 @@
+"""What a solver is: frozen settings and one generator. `occlp.solve` owns everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from occlp._typing import FloatArray
+from occlp.errors import InvalidProblem
+from occlp.policy import Policy
+from occlp.problem import Problem
+from occlp.result import Result
+
+Start: TypeAlias = "Result | Policy | None"
+
+
+class SolverFailure(Exception):
+    """Raised inside `Solver.iterate` when a method cannot go on; `occlp.solve` turns it into FAILED."""
+
+
+@dataclass(frozen=True, eq=False)
+class Iterate:
+    """What a solver shows after a step; only claims, nothing of it is believed.
+
+    Attributes
+    ----------
+    policy : Policy
+        The policy reached.
+    values, values_low : FloatArray [S] or None
+        Any V = values + values_low in the user's units and sense that may prove a bound; constants
+        are free (V + c proves the same).
+    multipliers : mapping of str to float
+        Prices of the constraints.
+    samples : int
+        Transitions sampled so far.
+    claims : mapping
+        What the method says of itself (a backend's status, say); kept for messages only.
+    """
+
+    policy: Policy
+    values: FloatArray | None = None  # [S]
+    values_low: FloatArray | None = None  # [S]
+    multipliers: Mapping[str, float] = field(default_factory=dict)
+    samples: int = 0
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """A method: a frozen dataclass of its settings.
+
+    ``promises_tol`` says whether the method finishes only when the tolerance is reached, so that a
+    missed tolerance is an error and not an answer.
+    """
+
+    @property
+    def promises_tol(self) -> bool:
+        """Whether a missed tolerance is an error."""
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """Return why this solver cannot answer the problem, or None."""
+
+    def iterate(
+        self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
+    ) -> Iterator[Iterate]:
+        """Yield the state of the method after each step; may end by itself or go on for ever."""
+
+
+def start_policy(problem: Problem, start: Start) -> Policy | None:
+    """Return the policy that a run resumes from, or None.
+
+    Raises `InvalidProblem` when it belongs to another model.
+    """
+    if start is None:
+        return None
+    policy = start if isinstance(start, Policy) else start.policy
+    if not policy.pairs.same_as(problem.mdp.pairs):
+        raise InvalidProblem("start= belongs to another model: its pairs are not those of the problem.")
+    return policy

@@ -1,0 +1,197 @@
+"""Dynamic programming: value iteration, policy iteration and what lies between them.
+
+The discounted values V and the occupancy of the greedy policy are the primal-dual optimal pair of the
+occupancy program: a deterministic policy is a basis of it (Puterman 2005, section 6.9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from occlp._typing import FloatArray, IntArray
+from occlp.chain import policy_chain, relative_values
+from occlp.errors import InvalidProblem
+from occlp.evaluation import formulate, pair_residuals
+from occlp.kernels import backup
+from occlp.parallel import run_rows
+from occlp.policy import Policy
+from occlp.problem import Problem
+from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.standard import StandardForm
+
+
+@dataclass(frozen=True)
+class _DynamicProgramming:
+    """What the three methods share: they answer plain questions and keep their promise."""
+
+    @property
+    def promises_tol(self) -> bool:
+        """True: a missed tolerance is an error."""
+        return True
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """Return why the problem cannot be answered, or None."""
+        if problem.regularizer is not None:
+            return "it cannot keep a KL term; OccupancyProgram and KLDual can"
+        return None
+
+
+@dataclass(frozen=True)
+class ValueIteration(_DynamicProgramming):
+    """Value iteration, V ← max_a r + γPV, with greedy policies.
+
+    Parameters
+    ----------
+    max_sweeps : int
+        The method gives up after this many sweeps.
+
+    Notes
+    -----
+    It stops on the certificate, whose bounds use the spread of the last change (MacQueen 1966;
+    Puterman 2005, section 6.6.3), so it is the mixing of the chain that counts and not γ alone.
+    """
+
+    max_sweeps: int = 1_000_000
+
+    def iterate(
+        self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
+    ) -> Iterator[Iterate]:
+        """Yield after each sweep."""
+        yield from _modified(problem, start, evaluation_sweeps=0, rounds=self.max_sweeps)
+
+
+@dataclass(frozen=True)
+class ModifiedPolicyIteration(_DynamicProgramming):
+    """Modified policy iteration: some sweeps with the greedy policy between two improvements.
+
+    Parameters
+    ----------
+    evaluation_sweeps : int
+        Sweeps with the policy fixed after each improvement.
+    max_improvements : int
+        The method gives up after this many improvements.
+
+    Notes
+    -----
+    Source: Puterman and Shin (1978); Puterman 2005, section 6.5.
+    """
+
+    evaluation_sweeps: int = 20
+    max_improvements: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.evaluation_sweeps < 0:
+            raise InvalidProblem(f"evaluation_sweeps={self.evaluation_sweeps} must not be negative.")
+
+    def iterate(
+        self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
+    ) -> Iterator[Iterate]:
+        """Yield after each improvement."""
+        yield from _modified(
+            problem, start, evaluation_sweeps=self.evaluation_sweeps, rounds=self.max_improvements
+        )
+
+
+@dataclass(frozen=True)
+class PolicyIteration(_DynamicProgramming):
+    """Policy iteration with exact evaluation, after a few rounds of modified policy iteration.
+
+    Parameters
+    ----------
+    warm_up : int
+        Rounds of modified policy iteration (10 sweeps each) before the first exact evaluation; not
+        used when a run resumes from a policy. 0 gives the textbook method.
+
+    Notes
+    -----
+    Howard (1960). A state changes its action only where the gain exceeds the rounding of its own
+    computation, so ties do not cycle, and stochastic policies keep their randomisation on ties.
+    """
+
+    warm_up: int = 20
+
+    def iterate(
+        self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
+    ) -> Iterator[Iterate]:
+        """Yield after each exact evaluation; ends when no action improves."""
+        form, pairs = formulate(problem), problem.mdp.pairs
+        policy = start_policy(problem, start)
+        values = np.zeros(form.n_states)
+        if policy is None:
+            choice = improve(form, values)[1]
+            for _ in range(self.warm_up):
+                values, choice, spread = _round(form, values, 10)
+                if spread <= 1e-14:
+                    break
+            policy = Policy.from_choice(pairs, choice)
+        while True:
+            bracket = relative_values(policy_chain(form, policy.pair_probabilities), values)
+            values, low = bracket.high, bracket.low if bracket.low.any() else None
+            yield _iterate(form, policy, values, low)
+            better = _improved(form, policy, values, low)
+            if better is None:
+                return
+            policy = better
+
+
+def improve(form: StandardForm, values: FloatArray) -> tuple[FloatArray, IntArray]:
+    """One Bellman backup: the gain max_a r + γPV − V of each state and the first pair attaining it, [S]."""
+    best, choice = np.empty(form.n_states), np.empty(form.n_states, dtype=np.int32)
+    matrix = form.transitions
+    rows = (form.start, matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, form.rest)
+    run_rows(backup.improvements, form.n_states, matrix.nnz, *rows, values, best, choice)
+    return best, choice
+
+
+def _round(form: StandardForm, values: FloatArray, sweeps: int) -> tuple[FloatArray, IntArray, float]:
+    """One improvement and some sweeps with its policy; values stay centred, so they keep their digits."""
+    best, choice = improve(form, values)
+    spread = float(best.max() - best.min())
+    values = values + (best - best.mean())
+    matrix, out = form.transitions, np.empty(form.n_states)
+    work = int(matrix.nnz * form.n_states / max(form.n_pairs, 1))
+    for _ in range(sweeps):
+        rows = (choice, matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, form.rest)
+        run_rows(backup.policy_sweep, form.n_states, work, *rows, values, out)
+        values = values + (out - out.mean())
+    return values, choice, spread
+
+
+def _modified(problem: Problem, start: Start, *, evaluation_sweeps: int, rounds: int) -> Iterator[Iterate]:
+    form, pairs = formulate(problem), problem.mdp.pairs
+    policy = start_policy(problem, start)
+    values = np.zeros(form.n_states)
+    if policy is not None:
+        values = relative_values(policy_chain(form, policy.pair_probabilities)).high
+    for _ in range(rounds):
+        proved = values
+        values, choice, _ = _round(form, values, evaluation_sweeps)
+        yield _iterate(form, Policy.from_choice(pairs, choice), proved, None)
+
+
+def _improved(form: StandardForm, policy: Policy, high: FloatArray, low: FloatArray | None) -> Policy | None:
+    """Switch every state whose best action beats the policy beyond rounding; None when there is none."""
+    rho, error = pair_residuals(form, high, low)
+    first = form.start[:-1]
+    probabilities = policy.pair_probabilities
+    mean = np.add.reduceat(rho * probabilities, first)
+    doubt = 2 * np.maximum.reduceat(error, first) + (mean.max() - mean.min())
+    top = np.maximum.reduceat(rho, first)
+    # A policy that keeps mass on an inferior action must give it up, even where the mean hides it.
+    worst = np.minimum.reduceat(np.where(probabilities > 0, rho, np.inf), first)
+    switch = top - worst > doubt
+    if not switch.any():
+        return None
+    attained = np.flatnonzero(rho == top[form.states])
+    best = attained[np.searchsorted(attained, first)]
+    new = np.where(switch[form.states], 0.0, probabilities)
+    new[best[switch]] = 1.0
+    return Policy.from_pairs(policy.pairs, new)
+
+
+def _iterate(form: StandardForm, policy: Policy, high: FloatArray, low: FloatArray | None) -> Iterate:
+    factor = form.sign * form.scale
+    return Iterate(policy, factor * high, None if low is None else factor * low)

@@ -1,0 +1,103 @@
+"""The standard form of a question: maximise, with rewards shifted and scaled to size one.
+
+All kernels and solvers work here, so that rewards of 1e±9 and offsets of 1e9 cost no digits; what
+users see is converted back by the same object. A user reward is ``sign · (shift + scale · reward)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from occlp._typing import FloatArray, IntArray, frozen
+from occlp.errors import InvalidProblem
+from occlp.problem import Problem
+from occlp.regularizers import Term
+
+
+@dataclass(frozen=True, eq=False)
+class StandardForm:
+    """Plain arrays of a discounted question, to be maximised.
+
+    Attributes
+    ----------
+    start, states : IntArray [S + 1], [pairs]
+    transitions : csr_array [pairs, S]
+    rewards : FloatArray [pairs]
+        In [−1, 1]; one side of zero when the user's rewards do not change sign.
+    discount, rest : float
+        γ and 1 − γ.
+    initial : FloatArray [S]
+    sign, shift, scale : float
+        Back to the user: ``sign · (shift + scale · x)``; the scale is a power of two.
+    term : Term or None
+        A concave term of the objective, in these units.
+    """
+
+    start: IntArray  # [S + 1]
+    states: IntArray  # [pairs]
+    transitions: Any  # csr_array [pairs, S]
+    rewards: FloatArray  # [pairs]
+    discount: float
+    rest: float
+    initial: FloatArray  # [S]
+    sign: float
+    shift: float
+    scale: float
+    reward_range: float  # max − min of the rewards, in these units
+    term: Term | None = None
+
+    @property
+    def n_states(self) -> int:
+        """Number of states S."""
+        return len(self.initial)
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.rewards)
+
+    def to_user(self, value: float) -> float:
+        """Return an objective in the user's units and sense."""
+        return self.sign * (self.shift + self.scale * value) + 0.0  # no negative zero
+
+    def from_user(self, value: float) -> float:
+        """Return a user's objective in these units."""
+        return (self.sign * value - self.shift) / self.scale
+
+
+def standardize(problem: Problem) -> StandardForm:
+    """Return the standard form of a problem, without its regularizer.
+
+    Raises `InvalidProblem` when the spread of the rewards overflows.
+    """
+    mdp = problem.mdp
+    sign = 1.0 if problem.sense == "maximize" else -1.0
+    rewards = sign * mdp.pair_rewards
+    low, high = float(rewards.min()), float(rewards.max())
+    shift = min(max(0.0, low), high)  # keep zeros exact: only an offset common to all rewards is taken off
+    with np.errstate(over="ignore"):
+        shifted = rewards - shift
+    size = float(np.abs(shifted).max())
+    if not math.isfinite(size):
+        raise InvalidProblem(f"rewards between {low:g} and {high:g} overflow double precision. Rescale them.")
+    scale = math.ldexp(1.0, math.frexp(size)[1]) if size > 0 else 1.0
+    if not math.isfinite(scale):
+        scale = math.ldexp(1.0, 1023)
+    scaled = frozen(shifted / scale)
+    return StandardForm(
+        start=mdp.pairs.start,
+        states=mdp.pairs.states,
+        transitions=mdp.transitions,
+        rewards=scaled,
+        discount=problem.discount,
+        rest=problem.rest,
+        initial=mdp.initial,
+        sign=sign,
+        shift=shift,
+        scale=scale,
+        reward_range=float(scaled.max() - scaled.min()),
+    )

@@ -1,0 +1,203 @@
+"""Judging a run while it goes: the best policy, the best bound and the history, from iterates alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import rel_entr
+
+from occlp._typing import BoolArray, FloatArray
+from occlp.certificate import UpperBound, Values, allowed_gap, best_bound, rounding_of
+from occlp.chain import enclose, policy_chain
+from occlp.errors import OccupancyError
+from occlp.evaluation import Assessment, assess, formulate
+from occlp.policy import Policy
+from occlp.problem import Problem
+from occlp.result import HISTORY_ROWS, History
+from occlp.solvers.base import Iterate, Solver, Start, start_policy
+from occlp.standard import StandardForm
+
+#: Runs are judged at every iteration up to this one, then ever more rarely (each 1 % further).
+DENSE_ITERATIONS = 100
+#: Up to this many states every judged policy is evaluated exactly; beyond, only the last one is.
+EXACT_STATES = 5000
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The optimum that other methods are measured against (docs/conventions.md, section 8)."""
+
+    upper: UpperBound
+    pair_occupancy: FloatArray  # [pairs], d*
+    advantages: FloatArray  # [pairs], A*, standard form
+    unique: bool  # whether d* is the only optimal occupancy
+    best: float  # objective, standard form
+
+    @classmethod
+    def from_iterates(cls, problem: Problem, solver: Solver, tol: float) -> Reference | None:
+        """Run an exact method to its end; None when it does not reach the tolerance."""
+        tracker = Tracker(problem, tol, None)
+        for n, iterate in enumerate(solver.iterate(problem, tol=tol, rng=np.random.default_rng(0)), 1):
+            tracker.record(iterate, n, 0.0)
+            if n >= 10_000:
+                break
+        found, upper = tracker.final()
+        if not tracker.reached(0.0):
+            return None
+        form = tracker.form
+        scores = upper.scores if form.term is None else np.where(form.term.support, upper.scores, -np.inf)
+        advantages = scores - np.maximum.reduceat(scores, form.start[:-1])[form.states]
+        return cls(upper, found.pair_occupancy, advantages, _is_unique(form, found, advantages), found.objective)
+
+
+class Tracker:
+    """Keeps the best of a run. Every number comes from the model and the iterate's policy and values."""
+
+    def __init__(self, problem: Problem, tol: float, reference: Reference | None) -> None:
+        self.problem, self.tol, self.reference = problem, tol, reference
+        self.form = formulate(problem)
+        self._best: _Candidate | None = None
+        self._upper = None if reference is None else reference.upper
+        self._rows: list[tuple[float, ...]] = []
+        self._next = 1
+
+    @property
+    def spread(self) -> float:
+        """Range of the rewards (plus the strength of a regularizer), standard form."""
+        strength = 0.0 if self.problem.regularizer is None else self.problem.regularizer.strength
+        return self.form.reward_range + strength / self.form.scale
+
+    @property
+    def gap(self) -> float:
+        """Best upper bound less best lower bound, standard form."""
+        if self._best is None or self._upper is None:
+            return math.inf
+        return max(self._upper.value - self._best.lower, 0.0)
+
+    @property
+    def best_policy(self) -> Policy:
+        """The policy with the best lower bound so far."""
+        assert self._best is not None
+        return self._best.policy
+
+    def due(self, iteration: int) -> bool:
+        """Whether this iteration is to be judged."""
+        if iteration < self._next:
+            return False
+        self._next = iteration + 1 if iteration < DENSE_ITERATIONS else math.ceil(iteration * 1.01)
+        return True
+
+    def record(self, iterate: Iterate, iteration: int | None, seconds: float) -> float:
+        """Judge an iterate and return the gap in the user's units; a policy with garbage in it counts for nothing."""
+        try:
+            policy = Policy.from_pairs(self.problem.mdp.pairs, iterate.policy.pair_probabilities)
+        except OccupancyError:
+            return self.form.scale * self.gap
+        values = self._standard_values(iterate)
+        candidate = self._weigh(policy, values)
+        candidates = [] if values is None else [values]
+        if candidate.found is not None:
+            candidates.append((candidate.found.bracket.high, candidate.found.bracket.low))
+        self._upper = best_bound(self.form, candidates, self._upper)
+        if self._best is None or candidate.lower > self._best.lower:
+            self._best = candidate
+        if iteration is not None and not (self._rows and self._rows[-1][0] == iteration):
+            self._rows.append(self._row(candidate, iteration, iterate.samples, seconds))
+        return self.form.scale * self.gap
+
+    def reached(self, atol: float) -> bool:
+        """Whether the gap is within the tolerance, by the certificate's own rule."""
+        if self._best is None or self._upper is None:
+            return False
+        form, best = self.form, self._best
+        ends = form.to_user(best.lower), form.to_user(self._upper.value)
+        rounding = rounding_of(form, best.objective - best.lower, self._upper)
+        return form.scale * self.gap <= allowed_gap(ends, form.scale * self.spread, rounding, self.tol, atol)
+
+    def fall_back(self, start: Start) -> None:
+        """Make sure that there is a policy to return: the start, or the uniform one."""
+        if self._best is None:
+            policy = start_policy(self.problem, start) or Policy.uniform(self.problem.mdp)
+            self.record(Iterate(policy), None, 0.0)
+
+    def final(self) -> tuple[Assessment, UpperBound]:
+        """Return the best policy's assessment and the best bound."""
+        assert self._best is not None
+        assert self._upper is not None
+        best = self._best
+        if best.found is None:
+            found = assess(self.form, best.policy.pair_probabilities, best.start)
+            self._best = best = _Candidate(best.policy, max(found.lower, best.lower), found.objective, found)
+        assert best.found is not None
+        own = (best.found.bracket.high, best.found.bracket.low)
+        self._upper = best_bound(self.form, [own], self._upper)
+        return best.found, self._upper
+
+    def history(self) -> History:
+        """The rows, thinned evenly to at most 1,000 (first and last are kept)."""
+        rows = self._rows
+        if len(rows) > HISTORY_ROWS:
+            keep = np.unique(np.linspace(0, len(rows) - 1, HISTORY_ROWS).astype(int))
+            rows = [rows[i] for i in keep]
+        return History(rows)
+
+    def _standard_values(self, iterate: Iterate) -> Values | None:
+        if iterate.values is None:
+            return None
+        factor = self.form.sign * self.form.scale
+        high = np.asarray(iterate.values, dtype=np.float64) / factor
+        low = None if iterate.values_low is None else np.asarray(iterate.values_low, dtype=np.float64) / factor
+        shapes = {high.shape} | ({low.shape} if low is not None else set())
+        if shapes != {(self.form.n_states,)} or not np.isfinite(high).all():
+            return None
+        return high, low
+
+    def _weigh(self, policy: Policy, values: Values | None) -> _Candidate:
+        """Assess a policy: exactly, or by one pass with the solver's own values where the model is large."""
+        if values is None or self.form.term is not None or self.form.n_states <= EXACT_STATES:
+            found = assess(self.form, policy.pair_probabilities, None if values is None else values[0])
+            return _Candidate(policy, found.lower, found.objective, found)
+        chain = policy_chain(self.form, policy.pair_probabilities)
+        bracket = enclose(chain, *values)
+        return _Candidate(policy, bracket.lower, bracket.lower, None, values[0])
+
+    def _row(self, candidate: _Candidate, iteration: int, samples: int, seconds: float) -> tuple[float, ...]:
+        form, reference, found = self.form, self.reference, candidate.found
+        assert self._upper is not None
+        objective = form.to_user(candidate.objective)
+        earned = form.to_user(candidate.objective if found is None else found.plain) / form.rest
+        gap = form.scale * max(self._upper.value - candidate.lower, 0.0)
+        mass, variation, divergence = math.nan, math.nan, math.nan
+        if reference is not None and found is not None:
+            mass = float(found.pair_occupancy[reference.advantages < -self.tol * self.spread].sum())
+            if reference.unique:
+                variation = 0.5 * float(np.abs(found.pair_occupancy - reference.pair_occupancy).sum())
+                divergence = float(rel_entr(reference.pair_occupancy, found.pair_occupancy).sum())
+        return (iteration, objective, earned, gap, mass, variation, divergence, samples, seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A policy and what is known of it."""
+
+    policy: Policy
+    lower: float
+    objective: float
+    found: Assessment | None
+    start: FloatArray | None = None  # values to begin an exact evaluation with
+
+
+def _is_unique(form: StandardForm, found: Assessment, advantages: FloatArray) -> bool:
+    """Whether the optimal occupancy is unique: no unused optimal pair in a visited state (strict concavity aside)."""
+    if form.term is not None:
+        return True
+    visited: BoolArray = found.chain.visited[form.states]
+    unused = visited & (found.pair_occupancy == 0)
+    return not bool((advantages[unused] > -1e-12).any()) and not _randomizes(form, found)
+
+
+def _randomizes(form: StandardForm, found: Assessment) -> bool:
+    used = (found.pair_occupancy > 0).astype(np.int64)
+    return bool((np.add.reduceat(used, form.start[:-1]) > 1).any())
