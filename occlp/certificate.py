@@ -47,7 +47,8 @@ class Certificate:
     rounding : float
         The part of the gap that the arithmetic itself may have caused.
     spread : float
-        The range of the rewards (plus the strength of a regularizer), which tolerances refer to.
+        The range of the rewards (the strength of a regularizer where they are constant), to which
+        tolerances refer.
     shift : float
         An offset common to all rewards; `values` belong to the rewards less this offset.
     values, values_low : FloatArray [S]
@@ -135,8 +136,9 @@ def bound_above(form: StandardForm, values: Values) -> UpperBound:
         rounding = slack + float(error[int(np.argmax(scores + error))])
     else:
         top = form.term.bound(scores + error)
-        rounding = slack + float(error[form.term.support].max()) + 64 * EPS * (abs(top) + 1.0)
-        slack += 64 * EPS * (abs(top) + 1.0)  # the log-sum-exp itself
+        highest = float(scores[form.term.support].max())
+        slack += 64 * EPS * (abs(highest) + abs(top - highest))  # the log-sum-exp itself
+        rounding = slack + float(error[form.term.support].max())
     value = base + top + slack
     return UpperBound(value if np.isfinite(value) else np.inf, rounding, values, scores)
 
@@ -168,13 +170,12 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
     outward = 0.0 if form.shift == 0 else float(np.spacing(abs(form.shift)))
     gap = form.scale * (upper.value - found.lower)
     best = upper.scores.max() if form.term is None else upper.scores[form.term.support].max()
-    strength = 0.0 if problem.regularizer is None else float(problem.regularizer.strength)
     return Certificate(
         lower=min(ends) - outward,
         upper=max(ends) + outward,
         gap=max(gap, 0.0),
         rounding=rounding_of(form, found.objective - found.lower, upper),
-        spread=form.scale * form.reward_range + strength,
+        spread=form.scale * form.spread,
         shift=form.sign * form.shift,
         values=frozen(factor * high),
         values_low=frozen(factor * (zero if low is None else low)),

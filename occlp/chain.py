@@ -103,29 +103,23 @@ class Chain:
     def resolvent(self) -> Resolvent:
         """The most trustworthy solver that the size allows."""
         order, width = self._band
-        if self.n_states * (width + 1.0) ** 2 <= ELIMINATION_WORK:
-            return _Elimination(self, order, width)
-        return _Factors(self)
+        if not self.is_small:
+            return _Factors(self)
+        matrix = self.matrix
+        band = elimination.fill_chain(
+            matrix.indptr, matrix.indices, matrix.data, order, _inverse(order), width, self.discount
+        )
+        return Elimination(band, order, self.rest)
 
     @cached_property
     def _band(self) -> tuple[Any, int]:
         """An order of the states and the bandwidth it gives."""
-        n = self.n_states
-        natural = np.arange(n, dtype=np.int32)
-        coo = self.matrix.tocoo()
-        width = int(np.abs(coo.row.astype(np.int64) - coo.col).max(initial=0))
-        if n * (width + 1.0) ** 2 <= ELIMINATION_WORK:
-            return natural, width
-        order = csgraph.reverse_cuthill_mckee(sparse.csr_array(self.matrix), symmetric_mode=False).astype(np.int32)
-        position = np.empty(n, dtype=np.int64)
-        position[order] = natural
-        return order, int(np.abs(position[coo.row] - position[coo.col]).max(initial=0))
+        return band_order(self.matrix)
 
     @property
     def is_small(self) -> bool:
         """Whether subtraction-free elimination is affordable."""
-        order, width = self._band
-        return bool(self.n_states * (width + 1.0) ** 2 <= ELIMINATION_WORK)
+        return fits_elimination(self.n_states, self._band[1])
 
     def residuals(self, high: FloatArray, low: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Residual r + γPh − h of each state and a bound on its rounding, both [S]."""
@@ -138,6 +132,33 @@ class Chain:
         else:
             run_rows(backup.residuals_extended, self.n_states, 8 * matrix.nnz, *rows, high, low, out, error)
         return out, error
+
+
+def band_order(graph: Any) -> tuple[Any, int]:
+    """Order the states of a sparse [S, S] graph so that its entries lie near the diagonal.
+
+    Returns the order [S] and the bandwidth; the natural order stays where it is good enough.
+    """
+    n = graph.shape[0]
+    natural = np.arange(n, dtype=np.int32)
+    coo = graph.tocoo()
+    width = int(np.abs(coo.row.astype(np.int64) - coo.col).max(initial=0))
+    if fits_elimination(n, width):
+        return natural, width
+    order = csgraph.reverse_cuthill_mckee(sparse.csr_array(graph), symmetric_mode=False).astype(np.int32)
+    position = _inverse(order).astype(np.int64)
+    return order, int(np.abs(position[coo.row] - position[coo.col]).max(initial=0))
+
+
+def fits_elimination(n_states: int, width: int) -> bool:
+    """Whether subtraction-free elimination of this size is affordable."""
+    return n_states * (width + 1.0) ** 2 <= ELIMINATION_WORK
+
+
+def _inverse(order: Any) -> Any:
+    position = np.empty(len(order), dtype=np.int32)
+    position[order] = np.arange(len(order), dtype=np.int32)
+    return position
 
 
 def policy_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatArray | None = None) -> Chain:
@@ -290,22 +311,19 @@ def _solve_occupancy(chain: Chain) -> FloatArray:
     return mass
 
 
-class _Elimination:
+class Elimination:
     """Subtraction-free elimination; signed right-hand sides are split into their two parts."""
 
-    def __init__(self, chain: Chain, order: Any, width: int) -> None:
-        position = np.empty(chain.n_states, dtype=np.int32)
-        position[order] = np.arange(chain.n_states, dtype=np.int32)
-        matrix = chain.matrix
-        self._order = order
-        self._band, self._pivots = elimination.eliminate(
-            matrix.indptr, matrix.indices, matrix.data, order, position, width, chain.discount, chain.rest
-        )
+    def __init__(self, band: FloatArray, order: Any, rest: float) -> None:
+        self._band, self._order = band, order
+        self._pivots = elimination.eliminate(band, rest)
 
     def columns(self, rhs: FloatArray) -> FloatArray:
+        """A⁻¹ b."""
         return self._split(elimination.solve_columns, rhs)
 
     def rows(self, rhs: FloatArray) -> FloatArray:
+        """b A⁻¹."""
         return self._split(elimination.solve_rows, rhs)
 
     def _split(self, solve: Any, rhs: FloatArray) -> FloatArray:

@@ -218,7 +218,9 @@ def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: A
 def _term_slack(form: StandardForm, pair_mass: FloatArray) -> float:
     """Rounding of f(d), with the rounding of d itself in it."""
     assert form.term is not None
-    slope = np.abs(form.term.gradient(pair_mass))
+    slope = form.term.gradient(pair_mass)
     used = (pair_mass > 0) & np.isfinite(slope)
+    mass = pair_mass[used]
+    slope = slope[used] - mass @ slope[used]  # errors of d sum to zero
     relative = 8 * backup.EPS * (np.log2(form.n_states + 1) + 8)
-    return float(relative * (pair_mass[used] * slope[used]).sum())
+    return float(relative * (mass * np.abs(slope)).sum())

@@ -22,6 +22,10 @@ class Term(Protocol):
     """A concave function f(d) on occupancies, in the units of the standard form."""
 
     @property
+    def strength(self) -> float:
+        """The weight of the term, > 0."""
+
+    @property
     def support(self) -> BoolArray:
         """Pairs [pairs] that may carry mass; f is −inf when another one does."""
 
@@ -90,7 +94,15 @@ class KLTerm:
 
     def value(self, occupancy: FloatArray) -> float:
         """−τ KL(d ‖ d0); −inf where d is not absolutely continuous with respect to d0."""
-        return float(-self.strength * rel_entr(occupancy, self.prior).sum())
+        if (occupancy[~self.support] > 0).any():
+            return -math.inf
+        # Both sum to one, so Σ d0 φ(d/d0) with φ(x) = x log x − x + 1 is the same; its rounding is second order.
+        prior, mass = self.prior[self.support], occupancy[self.support]
+        excess = (mass - prior) / prior
+        with np.errstate(divide="ignore", invalid="ignore"):
+            near = (1.0 + excess) * np.log1p(excess) - excess
+        terms = np.where(np.abs(excess) < 0.5, prior * near, rel_entr(mass, prior) - mass + prior)
+        return -self.strength * float(terms.sum())
 
     def gradient(self, occupancy: FloatArray) -> FloatArray:
         """−τ (log(d / d0) + 1); +inf at d = 0 < d0, −inf off the support."""
@@ -102,7 +114,11 @@ class KLTerm:
         """τ log Σ d0 exp(q / τ), the value of the Gibbs variational principle."""
         keep = self.support
         top = float(scores[keep].max())
-        return top + self.strength * float(logsumexp((scores[keep] - top) / self.strength, b=self.prior[keep]))
+        shifted, prior = (scores[keep] - top) / self.strength, self.prior[keep]
+        excess = float(prior @ np.expm1(shifted))
+        if excess > -0.5:  # strong penalties: nothing is lost by taking the logarithm near one
+            return top + self.strength * math.log1p(excess)
+        return top + self.strength * float(logsumexp(shifted, b=prior))
 
     def maximizer(self, scores: FloatArray) -> FloatArray:
         """The Gibbs distribution d ∝ d0 exp(q / τ)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -206,9 +206,12 @@ def describe(solver: Solver) -> str:
     """The solver with the settings that differ from their defaults."""
     if not is_dataclass(solver):
         return type(solver).__name__
-    changed = [
-        f"{f.name}={getattr(solver, f.name)!r}" for f in fields(solver) if f.repr and getattr(solver, f.name) != f.default
-    ]
+    changed = []
+    for f in fields(solver):
+        value = getattr(solver, f.name)
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        if f.repr and value != default:
+            changed.append(f"{f.name}={value!r}")
     return f"{type(solver).__name__}({', '.join(changed)})"
 
 
@@ -225,7 +228,7 @@ def _polish(tracker: Tracker, solver: Solver, limit: Limit, elapsed: float, atol
     exact = polisher(tracker.problem, solver)
     if exact is None or tracker.reached(atol):
         return 0
-    if tracker.gap > POLISH_LIMIT * tracker.spread:
+    if tracker.gap > POLISH_LIMIT * tracker.form.spread:
         return 0
     steps = 0
     start = tracker.best_policy

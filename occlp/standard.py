@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from occlp._typing import FloatArray, IntArray, frozen
 from occlp.errors import InvalidProblem
@@ -60,6 +61,13 @@ class StandardForm:
         """Number of pairs."""
         return len(self.rewards)
 
+    @property
+    def spread(self) -> float:
+        """What tolerances refer to: the range of the rewards, or the strength of a term where they are constant."""
+        if self.reward_range > 0 or self.term is None:
+            return self.reward_range
+        return self.term.strength
+
     def to_user(self, value: float) -> float:
         """Return an objective in the user's units and sense."""
         return self.sign * (self.shift + self.scale * value) + 0.0  # no negative zero
@@ -101,3 +109,18 @@ def standardize(problem: Problem) -> StandardForm:
         scale=scale,
         reward_range=float(scaled.max() - scaled.min()),
     )
+
+
+def flow_matrix(form: StandardForm) -> Any:
+    """F = E − γPᵀ as a csc_array [S, pairs], so that F d = (1 − γ) μ0 is the Bellman flow equation.
+
+    The entry of a pair's own state is (1 − γ) + γ · (probability of leaving), which keeps its digits.
+    """
+    matrix = form.transitions
+    rows = np.repeat(np.arange(form.n_pairs), np.diff(matrix.indptr))
+    away = matrix.indices != form.states[rows]
+    leaving = np.bincount(rows[away], weights=matrix.data[away], minlength=form.n_pairs)
+    values = np.concatenate([form.rest + form.discount * leaving, -form.discount * matrix.data[away]])
+    states = np.concatenate([form.states, matrix.indices[away]])
+    pairs = np.concatenate([np.arange(form.n_pairs), rows[away]])
+    return sparse.csc_array((values, (states, pairs)), shape=(form.n_states, form.n_pairs))

@@ -64,12 +64,6 @@ class Tracker:
         self._next = 1
 
     @property
-    def spread(self) -> float:
-        """Range of the rewards (plus the strength of a regularizer), standard form."""
-        strength = 0.0 if self.problem.regularizer is None else self.problem.regularizer.strength
-        return self.form.reward_range + strength / self.form.scale
-
-    @property
     def gap(self) -> float:
         """Best upper bound less best lower bound, standard form."""
         if self._best is None or self._upper is None:
@@ -114,7 +108,7 @@ class Tracker:
         form, best = self.form, self._best
         ends = form.to_user(best.lower), form.to_user(self._upper.value)
         rounding = rounding_of(form, best.objective - best.lower, self._upper)
-        return form.scale * self.gap <= allowed_gap(ends, form.scale * self.spread, rounding, self.tol, atol)
+        return form.scale * self.gap <= allowed_gap(ends, form.scale * form.spread, rounding, self.tol, atol)
 
     def fall_back(self, start: Start) -> None:
         """Make sure that there is a policy to return: the start, or the uniform one."""
@@ -171,7 +165,7 @@ class Tracker:
         gap = form.scale * max(self._upper.value - candidate.lower, 0.0)
         mass, variation, divergence = math.nan, math.nan, math.nan
         if reference is not None and found is not None:
-            mass = float(found.pair_occupancy[reference.advantages < -self.tol * self.spread].sum())
+            mass = float(found.pair_occupancy[reference.advantages < -self.tol * form.spread].sum())
             if reference.unique:
                 variation = 0.5 * float(np.abs(found.pair_occupancy - reference.pair_occupancy).sum())
                 divergence = float(rel_entr(reference.pair_occupancy, found.pair_occupancy).sum())

@@ -103,7 +103,7 @@ def get(name: str, /, **parameters: Any) -> MDP:
     --------
     >>> from occlp import instances
     >>> instances.get("forest", n_states=10, discount=0.96)
-    MDP(10 states, 2 actions, 20 pairs, 29 transitions, discount=0.96)
+    MDP(10 states, 2 actions, 20 pairs, 30 transitions, discount=0.96)
     """
     entry = describe(name)
     unknown = sorted(set(parameters) - set(entry.parameters) - {"initial"})

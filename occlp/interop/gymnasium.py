@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def from_gymnasium(env: Any, *, discount: Any, **make_arguments: Any) -> MDP:
     --------
     >>> from occlp.interop import from_gymnasium
     >>> from_gymnasium("FrozenLake-v1", discount=0.99)  # doctest: +SKIP
-    MDP(12 states, 4 actions, 45 pairs, 116 transitions, discount=0.99)
+    MDP(12 states, 4 actions, 45 pairs, 127 transitions, discount=0.99)
     """
     if not isinstance(env, str):
         if make_arguments:
@@ -159,21 +160,21 @@ def _read_table(table: Any, name: str) -> _Table:
     outcomes: list[tuple[int, int, float, float, bool]] = []
     for s, (_, choices) in enumerate(_items(table)):
         for action, listed in _items(choices):
-            for outcome in listed:
-                try:
-                    weight, successor, reward, done = outcome
+            try:
+                for weight, successor, reward, done in listed:
                     if weight != 0:  # is_slippery=False and the like list impossible outcomes
                         outcomes.append((len(pairs), position[successor], float(weight), float(reward), bool(done)))
-                except (TypeError, ValueError, KeyError):
-                    raise InvalidModel(
-                        f"P[{states[s]!r}][{action!r}] of {name} holds {outcome!r}, which is not (probability, next "
-                        "state, reward, terminated)."
-                    ) from None
-            pairs.append((s, action))
-    pair_states, pair_actions = zip(*pairs, strict=True) if pairs else ((), ())
-    columns = zip(*outcomes, strict=True) if outcomes else ((),) * 5
-    owner, successors, weights, rewards, done = (np.array(column) for column in columns)
-    return _Table(states, np.array(pair_states), np.array(pair_actions), owner, successors, weights, rewards, done)
+                pairs.append((s, operator.index(action)))
+            except (TypeError, ValueError, KeyError):
+                raise InvalidModel(
+                    f"P[{states[s]!r}][{action!r}] of {name} is {listed!r}, not a list of (probability, next state, "
+                    "reward, terminated) under an action number."
+                ) from None
+    if not outcomes:
+        raise InvalidModel(f"the transition table P of {name} has no outcomes.")
+    pair_states, pair_actions = (np.array(column) for column in zip(*pairs, strict=True))
+    owner, successors, weights, rewards, ends = (np.array(column) for column in zip(*outcomes, strict=True))
+    return _Table(states, pair_states, pair_actions, owner, successors, weights, rewards, ends)
 
 
 def _items(level: Any) -> Any:
@@ -181,7 +182,7 @@ def _items(level: Any) -> Any:
 
 
 def _plain(label: Any) -> Hashable:
-    """The label as a Python object: 5 rather than np.int64(5)."""
+    """Return the label as a Python object: 5 rather than np.int64(5)."""
     plain: Hashable = label.item() if isinstance(label, np.generic) else label
     return plain
 

@@ -14,7 +14,7 @@ from occlp.kernels._jit import kernel
 
 
 @kernel
-def eliminate(
+def fill_chain(
     indptr: IntArray,
     indices: IntArray,
     data: FloatArray,
@@ -22,23 +22,58 @@ def eliminate(
     position: IntArray,
     width: int,
     discount: float,
-    rest: float,
-) -> tuple[FloatArray, FloatArray]:
-    """Factor A in the given order of states; returns the band [S, 2 width + 1] and the pivots [S].
-
-    Entry (i, j) of the ordered matrix stands at band[i, j − i + width]. After the call the strict
-    upper part holds w_ij of the reduced chains and the strict lower part w_ij too; pivots hold a_ii.
-    """
+) -> FloatArray:
+    """Band [S, 2 width + 1] of γP off the diagonal: entry (i, j) stands at band[i, j − i + width]."""
     n = len(order)
     band = np.zeros((n, 2 * width + 1))
-    leave = np.full(n, rest)
-    pivots = np.zeros(n)
     for i in range(n):
         s = order[i]
         for e in range(indptr[s], indptr[s + 1]):
             j = position[indices[e]]
             if j != i:
                 band[i, j - i + width] += discount * data[e]
+    return band
+
+
+@kernel
+def fill_policy(
+    start: IntArray,
+    indptr: IntArray,
+    indices: IntArray,
+    data: FloatArray,
+    probabilities: FloatArray,
+    order: IntArray,
+    position: IntArray,
+    width: int,
+    discount: float,
+) -> FloatArray:
+    """The same band for the chain of a policy, from the rows of its pairs."""
+    n = len(order)
+    band = np.zeros((n, 2 * width + 1))
+    for i in range(n):
+        s = order[i]
+        for k in range(start[s], start[s + 1]):
+            weight = discount * probabilities[k]
+            if weight == 0.0:
+                continue
+            for e in range(indptr[k], indptr[k + 1]):
+                j = position[indices[e]]
+                if j != i:
+                    band[i, j - i + width] += weight * data[e]
+    return band
+
+
+@kernel
+def eliminate(band: FloatArray, rest: float) -> FloatArray:
+    """Factor A = (1 − γ) I + (D − band) in place; returns the pivots [S].
+
+    Afterwards the strict upper part of the band holds the rows of the reduced chains, the strict
+    lower part the multipliers.
+    """
+    n = band.shape[0]
+    width = (band.shape[1] - 1) // 2
+    leave = np.full(n, rest)
+    pivots = np.zeros(n)
     for k in range(n):
         last = min(n, k + width + 1)
         pivot = leave[k]
@@ -55,7 +90,7 @@ def eliminate(
             for j in range(k + 1, last):
                 if j != i:
                     band[i, j - i + width] += factor * band[k, j - k + width]
-    return band, pivots
+    return pivots
 
 
 @kernel

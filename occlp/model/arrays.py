@@ -2,20 +2,23 @@
 
 Dense arrays, nested lists, scipy sparse matrices of every format and lists of them are read; the
 caller's arrays are never changed or shared. Sparse duplicates are summed, explicit zeros dropped.
+Whatever cannot be read is an `InvalidModel`, never a complaint of numpy or scipy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from scipy import sparse
 
-from occlp._typing import AnyArray
 from occlp.errors import InvalidModel
-from occlp.model.exact import is_exact, to_floats, to_fractions
+from occlp.model.exact import expectation, is_exact, to_floats, to_fractions
+
+if TYPE_CHECKING:
+    from occlp._typing import AnyArray
 
 Layout: TypeAlias = Literal["sas", "ass"]
 
@@ -31,6 +34,7 @@ class Rows:
     n_actions: int
     layout: Layout | None  # None: rows were given one by one (from_pairs)
     single: bool = False  # some input was float32
+    notes: tuple[str, ...] | None = None  # of rows that a model has checked already
 
     @property
     def n_rows(self) -> int:
@@ -53,27 +57,25 @@ class RowValues:
 
 def read_array_rows(transitions: Any, layout: str) -> Rows:
     """Read ``transitions`` of `MDP.from_arrays` into rows ordered by state, then action."""
-    if layout not in ("sas", "ass"):
+    if not isinstance(layout, str) or layout not in ("sas", "ass"):
         raise InvalidModel(f"layout={layout!r} is unknown. Use 'sas' for [S, A, S'] or 'ass' for [A, S, S'].")
-    if _is_sparse_list(transitions):
-        transitions = _stack_sparse(transitions, layout)
-    if sparse.issparse(transitions):
-        n_states = transitions.shape[1]
-        n_actions, rest = divmod(transitions.shape[0], max(n_states, 1))
-        if transitions.ndim != 2 or rest or n_actions == 0:
+    exact = None
+    if _is_sparse(transitions):
+        matrix, single = _read_sparse(transitions, layout, "transitions")
+        n_states = matrix.shape[1]
+        n_actions, rest = divmod(matrix.shape[0], max(n_states, 1))
+        if rest or n_actions == 0:
             raise InvalidModel(
-                f"sparse transitions of shape {transitions.shape} are not [S*A, S']: the number of rows must be a "
+                f"sparse transitions of shape {list(matrix.shape)} are not [S*A, S']: the number of rows must be a "
                 "multiple of the number of columns. Use MDP.from_pairs when action sets differ per state."
             )
-        matrix, single = _to_csr(transitions)
-        exact = None
         if layout == "ass":
             matrix = matrix[_action_major_order(n_states, n_actions)]
     else:
-        array, single = _to_array(transitions, "transitions")
+        array, single = read_array(transitions, "transitions")
         array = _cube(array, layout)
         n_states, n_actions = array.shape[0], array.shape[1]
-        matrix, exact = _dense_rows(array.reshape(n_states * n_actions, array.shape[2]), "transitions")
+        matrix, exact = _dense_rows(array.reshape(n_states * n_actions, array.shape[2]))
     states, actions = np.divmod(np.arange(n_states * n_actions), n_actions)
     return Rows(states, actions, _clean(matrix), exact, n_actions, "ass" if layout == "ass" else "sas", single)
 
@@ -81,13 +83,13 @@ def read_array_rows(transitions: Any, layout: str) -> Rows:
 def read_pair_rows(states: AnyArray, actions: AnyArray, transitions: Any, n_actions: int) -> Rows:
     """Read ``transitions`` [pairs, S'] of `MDP.from_pairs`."""
     if sparse.issparse(transitions):
-        matrix, single = _to_csr(transitions)
+        matrix, single = _to_csr(transitions, "transitions")
         exact = None
     else:
-        array, single = _to_array(transitions, "transitions")
+        array, single = read_array(transitions, "transitions")
         if array.ndim != 2:
-            raise InvalidModel(f"transitions of from_pairs must be [pairs, S'], not of shape {array.shape}.")
-        matrix, exact = _dense_rows(array, "transitions")
+            raise InvalidModel(f"transitions of from_pairs must be [pairs, S'], not of shape {list(array.shape)}.")
+        matrix, exact = _dense_rows(array)
     if not len(states) == len(actions) == matrix.shape[0]:
         raise InvalidModel(
             f"pair_states, pair_actions and transitions have {len(states)}, {len(actions)} and {matrix.shape[0]} "
@@ -103,11 +105,9 @@ def read_values(values: Any, rows: Rows, name: str) -> RowValues:
     ``[S, A]``, lists of sparse matrices; for rows given one by one ``[rows]`` or ``[rows, S']``.
     Numbers on transitions of probability zero are ignored, NaN included.
     """
-    if _is_sparse_list(values):
-        values = _stack_sparse(values, rows.layout or "sas")
-    if sparse.issparse(values):
+    if _is_sparse(values):
         return _read_sparse_values(values, rows, name)
-    array, _ = _to_array(values, name)
+    array, _ = read_array(values, name)
     if rows.layout is None:
         shapes = {(rows.n_rows,): "[pairs]", (rows.n_rows, rows.n_states): "[pairs, S']"}
     else:
@@ -128,13 +128,12 @@ def read_values(values: Any, rows: Rows, name: str) -> RowValues:
         return _expect(array.reshape(rows.n_rows, rows.n_states)[_entry_rows(rows), rows.matrix.indices], rows, name)
     array = array.reshape(rows.n_rows)
     if array.dtype == object:
-        exact = to_fractions(array, name)
-        return RowValues(to_floats(exact), exact)
-    return RowValues(array.astype(np.float64), None)
+        return RowValues(to_floats(array), array)
+    return RowValues(array, None)
 
 
 def _read_sparse_values(values: Any, rows: Rows, name: str) -> RowValues:
-    matrix, _ = _to_csr(values)
+    matrix, _ = _read_sparse(values, rows.layout or "sas", name)
     n_states, n_actions = rows.n_states, rows.n_actions
     if matrix.shape == (rows.n_rows, n_states) and not (rows.layout and n_actions == 1 and n_states == 1):
         if rows.layout == "ass":
@@ -151,17 +150,17 @@ def _read_sparse_values(values: Any, rows: Rows, name: str) -> RowValues:
 
 
 def _expect(entries: AnyArray, rows: Rows, name: str) -> RowValues:
-    """Expected number of each row from one number per stored transition, [nnz]."""
+    """Take the expected number of each row from one number per stored transition, [nnz]."""
     starts, stops = rows.matrix.indptr[:-1], rows.matrix.indptr[1:]
     if entries.dtype == object or rows.exact is not None:
-        objects = to_fractions(entries, name)
-        weights = rows.exact if rows.exact is not None else to_fractions(rows.matrix.data, "transitions")
+        objects = entries if entries.dtype == object else to_fractions(entries, name)
+        weights = to_fractions(rows.matrix.data, "transitions") if rows.exact is None else rows.exact
         exact = np.empty(rows.n_rows, dtype=object)
         for row, (first, last) in enumerate(zip(starts, stops, strict=True)):
-            exact[row] = sum((weights[k] * objects[k] for k in range(first, last)), start=0)
+            exact[row] = expectation(weights[first:last], objects[first:last])
         return RowValues(to_floats(exact), exact)
     with np.errstate(invalid="ignore", over="ignore"):  # inf and NaN are judged by the checks, with their pair
-        products = rows.matrix.data * entries.astype(np.float64)
+        products = rows.matrix.data * entries
         sums = np.zeros(rows.n_rows)
         full = stops > starts
         sums[full] = np.add.reduceat(products, starts[full]) if len(products) else 0.0
@@ -172,23 +171,27 @@ def _entry_rows(rows: Rows) -> AnyArray:
     return np.repeat(np.arange(rows.n_rows), np.diff(rows.matrix.indptr))
 
 
-def _is_sparse_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and len(value) > 0 and all(sparse.issparse(part) for part in value)
+def _is_sparse(value: Any) -> bool:
+    parts = value if isinstance(value, Sequence) else [value]
+    return len(parts) > 0 and all(sparse.issparse(part) for part in parts)
 
 
-def _stack_sparse(parts: Sequence[Any], layout: str) -> Any:
-    shapes = {part.shape for part in parts}
+def _read_sparse(value: Any, layout: str, name: str) -> tuple[Any, bool]:
+    """Read a sparse matrix, or a list of them stacked, as float64 CSR; say whether any was in single precision."""
+    if sparse.issparse(value):
+        return _to_csr(value, name)
+    read = [_to_csr(part, f"{name}[{i}]") for i, part in enumerate(value)]
+    shapes = sorted({matrix.shape for matrix, _ in read})
+    rows, columns = shapes[0]
     if len(shapes) > 1:
-        raise InvalidModel(f"the sparse matrices of the list have different shapes: {sorted(shapes)}.")
-    rows, columns = next(iter(shapes))
-    expected = columns if layout == "ass" else len(parts)
-    if (rows if layout == "ass" else columns) != expected:
+        raise InvalidModel(f"the sparse matrices of {name} have different shapes: {shapes}.")
+    if (rows if layout == "ass" else len(value)) != columns:
         raise InvalidModel(
             f"with layout={layout!r} a list of sparse matrices is "
             + ("A matrices [S, S']" if layout == "ass" else "S matrices [A, S']")
-            + f"; yours has {len(parts)} of shape [{rows}, {columns}]."
+            + f"; {name} has {len(value)} of shape [{rows}, {columns}]."
         )
-    return sparse.vstack([sparse.csr_array(part) for part in parts], format="csr")
+    return sparse.vstack([matrix for matrix, _ in read], format="csr"), any(single for _, single in read)
 
 
 def _action_major_order(n_states: int, n_actions: int) -> AnyArray:
@@ -197,8 +200,9 @@ def _action_major_order(n_states: int, n_actions: int) -> AnyArray:
 
 
 def _cube(array: AnyArray, layout: str) -> AnyArray:
-    if array.ndim == 2 and layout == "sas" and array.shape[1] and array.shape[0] % array.shape[1] == 0:
-        array = array.reshape(array.shape[1], -1, array.shape[1])
+    if array.ndim == 2 and array.shape[1] and array.shape[0] % array.shape[1] == 0:
+        n_states = array.shape[1]
+        array = array.reshape((n_states, -1, n_states) if layout == "sas" else (-1, n_states, n_states))
     if array.ndim != 3:
         raise InvalidModel(
             f"dense transitions must have three axes, [S, A, S'] (or [A, S, S'] with layout='ass'); "
@@ -217,33 +221,48 @@ def _cube(array: AnyArray, layout: str) -> AnyArray:
     return array
 
 
-def _to_array(value: Any, name: str) -> tuple[AnyArray, bool]:
-    """A fresh float64 or object array from anything array-like, and whether it was in single precision."""
+def read_array(value: Any, name: str) -> tuple[AnyArray, bool]:
+    """Read anything array-like into a fresh float64 array, and say whether it was in single precision.
+
+    Where any entry is written as a string or a fraction, all of them come back as fractions, in an object array.
+    """
+    if np.ma.is_masked(value):
+        raise InvalidModel(f"{name} is a masked array. Fill the masked entries: a model has no missing numbers.")
     try:
         array = np.asarray(value)
-    except ValueError:
-        raise InvalidModel(f"{name} is ragged: its nested lists have different lengths.") from None
+        if array.dtype.kind in "US" and not isinstance(value, np.ndarray):
+            array = np.asarray(value, dtype=object)  # numbers among strings stay the numbers they are
+    except (ValueError, TypeError, OverflowError):
+        raise InvalidModel(f"{name} is ragged (nested lists of different lengths), or not an array.") from None
     if is_exact(array):
-        return array.astype(object), False
+        return to_fractions(array, name), False
     if array.dtype.kind not in "buif":
         raise InvalidModel(f"{name} has dtype {array.dtype}; give real numbers, or strings such as '1/3'.")
-    return array.astype(np.float64), array.dtype.itemsize < 8 and array.dtype.kind == "f"
+    with np.errstate(over="ignore"):  # beyond the range of doubles is inf, which the checks report
+        return array.astype(np.float64), array.dtype.itemsize < 8 and array.dtype.kind == "f"
 
 
-def _to_csr(matrix: Any) -> tuple[Any, bool]:
+def _to_csr(matrix: Any, name: str) -> tuple[Any, bool]:
+    if matrix.ndim != 2:
+        raise InvalidModel(f"sparse {name} must have two axes; shape {list(matrix.shape)} has {matrix.ndim}.")
     if matrix.dtype.kind not in "buif":
-        raise InvalidModel(f"a sparse matrix has dtype {matrix.dtype}; give real numbers.")
+        raise InvalidModel(f"sparse {name} has dtype {matrix.dtype}; give real numbers.")
     single = matrix.dtype.itemsize < 8 and matrix.dtype.kind == "f"
-    # Promote before duplicates are summed: int8 entries would overflow.
-    return sparse.csr_array(matrix.astype(np.float64, copy=True)), single
+    try:
+        # Promote before duplicates are summed: int8 entries would overflow.
+        copy = matrix.astype(np.float64, copy=True)
+        if hasattr(copy, "check_format"):
+            copy.check_format(full_check=True)
+        return sparse.csr_array(copy), single
+    except (ValueError, IndexError) as error:
+        raise InvalidModel(f"sparse {name} is damaged: {error}. Every index must lie inside its shape.") from None
 
 
-def _dense_rows(array: AnyArray, name: str) -> tuple[Any, AnyArray | None]:
+def _dense_rows(array: AnyArray) -> tuple[Any, AnyArray | None]:
     if array.dtype != object:
         return sparse.csr_array(array), None
-    fractions = to_fractions(array, name)
-    rows, columns = np.nonzero(fractions != 0)
-    exact = fractions[rows, columns]
+    rows, columns = np.nonzero(array != 0)
+    exact = array[rows, columns]
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(array)))])
     return sparse.csr_array((to_floats(exact), columns, indptr), shape=array.shape), exact
 

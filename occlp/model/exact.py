@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from occlp._typing import AnyArray
 from occlp.errors import InvalidModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from occlp._typing import AnyArray
 
 _EXPONENT = re.compile(r"[eE][+-]?0*(\d+)\s*$")
 _NOT_FINITE = ("nan", "inf", "infinity")
@@ -76,7 +79,7 @@ def read_number(value: Any, where: str) -> Fraction | float:
         raise InvalidModel(
             f"{where} holds {shown(value)}, which is not a number. Write 0.25, '1/4' or '0.25'."
         ) from None
-    if not math.isfinite(_to_double(number)) or (number != 0 and float(number) == 0):
+    if not math.isfinite(to_double(number)) or (number != 0 and float(number) == 0):
         raise InvalidModel(f"{where} holds {shown(value)}, which is beyond the range of doubles.")
     return number
 
@@ -98,7 +101,7 @@ def to_fractions(array: AnyArray, where: str) -> AnyArray:
 
 def to_floats(array: AnyArray) -> AnyArray:
     """Round an object array of fractions to doubles (NaN and infinities stay)."""
-    return np.array([_to_double(value) for value in array.ravel()], dtype=np.float64).reshape(array.shape)
+    return np.array([to_double(value) for value in array.ravel()], dtype=np.float64).reshape(array.shape)
 
 
 def expectation(weights: Iterable[Any], values: Iterable[Any]) -> Any:
@@ -109,7 +112,7 @@ def expectation(weights: Iterable[Any], values: Iterable[Any]) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as text of bounded length, for messages."""
+    """Show a value in a message, as text of bounded length."""
     try:
         text = repr(value.item() if isinstance(value, np.generic) else value)
     except ValueError:  # integers of more than 4,300 digits
@@ -117,7 +120,8 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
-def _to_double(number: Fraction | float) -> float:
+def to_double(number: Fraction | float) -> float:
+    """Round to a double; what is beyond their range becomes an infinity."""
     try:
         return float(number)
     except OverflowError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, frozen
 from occlp.errors import InvalidModel, InvalidProblem
+from occlp.model.exact import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +100,15 @@ class Pairs:
         """Mask [pairs] of the pairs whose state and action are among the labels given (None means all)."""
         mask = np.ones(self.n_pairs, dtype=np.bool_)
         if states is not None:
-            mask &= np.isin(self.states, [self.state(label) for label in _listed(states)])
+            mask &= np.isin(self.states, [self.state(label) for label in _listed(states, self._state_positions)])
         if actions is not None:
-            mask &= np.isin(self.actions, [self.action(label) for label in _listed(actions)])
+            mask &= np.isin(self.actions, [self.action(label) for label in _listed(actions, self._action_positions)])
         return mask
 
     def same_as(self, other: Pairs) -> bool:
         """Whether the other index holds the same pairs in the same order (labels aside)."""
-        return (
-            self is other
-            or self.n_actions == other.n_actions
+        return self is other or (
+            self.n_actions == other.n_actions
             and np.array_equal(self.start, other.start)
             and np.array_equal(self.actions, other.actions)
         )
@@ -127,6 +127,8 @@ def index_pairs(
 
     Raises `InvalidModel` for duplicate pairs and for states without an action.
     """
+    if n_actions > np.iinfo(np.int32).max:
+        raise InvalidModel(f"{n_actions} actions do not fit the 32-bit index. Number the actions from 0.")
     order = np.lexsort((pair_actions, pair_states))
     sorted_states, sorted_actions = pair_states[order], pair_actions[order]
     counts = np.bincount(sorted_states, minlength=n_states)
@@ -147,29 +149,42 @@ def index_pairs(
     if (counts == 0).any():
         empty = int(np.flatnonzero(counts == 0)[0])
         raise InvalidModel(
-            f"state {pairs.state_name(empty)!r} has no action. Every state needs at least one: "
-            "give an absorbing state one action that stays there with reward 0."
+            f"state {pairs.state_name(empty)!r} has no action: none was given, or admissible= and rewards of -inf "
+            "remove them all. Every state needs one; an absorbing state stays where it is, with reward 0."
         )
     return pairs, order
 
 
-def check_labels(labels: Sequence[Hashable] | None, count: int, what: str) -> tuple[Hashable, ...] | None:
-    """Turn labels into a tuple; raise `InvalidModel` unless there are `count` distinct hashable ones."""
+def check_labels(labels: Any, count: int, what: str) -> tuple[Hashable, ...] | None:
+    """Read labels; raise `InvalidModel` unless there are `count` distinct hashable ones."""
+    read = read_labels(labels, what)
+    if read is not None and len(read) != count:
+        raise InvalidModel(f"{what}= has {len(read)} labels, but the model has {count} {what}. Give one label each.")
+    return read
+
+
+def read_labels(labels: Any, what: str) -> tuple[Hashable, ...] | None:
+    """Turn labels into a tuple; raise `InvalidModel` unless they are hashable and distinct."""
     if labels is None:
         return None
-    if isinstance(labels, np.ndarray):
+    if isinstance(labels, np.ndarray) and labels.ndim > 0:
         labels = labels.tolist()
-    labels = tuple(labels)
-    if len(labels) != count:
-        raise InvalidModel(f"{what}= has {len(labels)} labels, but the model has {count} {what}. Give one label each.")
+    if not isinstance(labels, Iterable) or isinstance(labels, set | frozenset | Mapping | np.ndarray):
+        raise InvalidModel(f"{what}= must be a list of labels in the order of the {what}, not {shown(labels)}.")
+    listed = [label.item() if isinstance(label, np.generic) else label for label in labels]
     seen: set[Hashable] = set()
-    for label in labels:
-        if label.__hash__ is None:
-            raise InvalidModel(f"{what}= holds {label!r}, which is not hashable. Use strings, numbers or tuples.")
-        if label in seen:
-            raise InvalidModel(f"{what}= holds {label!r} twice. Labels must be distinct.")
-        seen.add(label)
-    return labels
+    for label in listed:
+        try:
+            twice = label in seen
+            seen.add(label)
+        except TypeError:
+            raise InvalidModel(
+                f"{what}= holds {shown(label)}, which is not hashable. Use strings, numbers or tuples."
+            ) from None
+        if twice or label != label:
+            reason = "twice. Labels must be distinct" if twice else "which is not equal to itself"
+            raise InvalidModel(f"{what}= holds {shown(label)} {reason}.")
+    return tuple(listed)
 
 
 def _restore(*fields: Any) -> Pairs:
@@ -181,10 +196,20 @@ def _positions(labels: tuple[Hashable, ...] | None, count: int) -> dict[Hashable
     return {label: i for i, label in enumerate(range(count) if labels is None else labels)}
 
 
-def _listed(labels: Iterable[Hashable]) -> list[Hashable]:
-    if isinstance(labels, str | int | np.integer) or not isinstance(labels, Iterable):
+def _listed(labels: Any, known: Mapping[Hashable, int]) -> list[Hashable]:
+    """One label (which may be a string or a tuple), or several of them."""
+    single = isinstance(labels, Hashable) and not isinstance(labels, Iterable)
+    if single or isinstance(labels, str) or (isinstance(labels, tuple) and is_known(labels, known)):
         return [labels]
     return list(labels)
+
+
+def is_known(label: Any, positions: Mapping[Hashable, int]) -> bool:
+    """Whether this is one of the labels (what cannot be hashed is not)."""
+    try:
+        return label in positions
+    except TypeError:
+        return False
 
 
 def _look_up(label: Hashable, positions: dict[Hashable, int], what: str) -> int:

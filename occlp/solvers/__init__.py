@@ -5,17 +5,21 @@ from __future__ import annotations
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Solver
 from occlp.solvers.dynamic_programming import ModifiedPolicyIteration, PolicyIteration, ValueIteration
+from occlp.solvers.kl_dual import KLDual
+from occlp.solvers.occupancy_program import OccupancyProgram
+from occlp.solvers.policy_gradient import NaturalPolicyGradient, PolicyGradient
 
 __all__ = [
-    "Iterate", "ModifiedPolicyIteration", "PolicyIteration", "Solver", "ValueIteration", "default_solver", "polisher",
+    "Iterate", "KLDual", "ModifiedPolicyIteration", "NaturalPolicyGradient", "OccupancyProgram", "PolicyGradient",
+    "PolicyIteration", "Solver", "ValueIteration", "default_solver", "polisher",
 ]  # fmt: skip
 
 
 def default_solver(problem: Problem) -> Solver:
     """The fastest sound method for a problem (docs/how-to-choose.md)."""
-    return PolicyIteration()
+    return PolicyIteration() if problem.regularizer is None else KLDual()
 
 
 def polisher(problem: Problem, solver: Solver) -> Solver | None:
     """The exact method that mends the last digits of a solver of limited accuracy, or None."""
-    return None
+    return default_solver(problem) if isinstance(solver, OccupancyProgram) else None
