@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from occlp.certificate import Certificate, certify
-from occlp.errors import InvalidProblem, NotCertified, Unsupported
+from occlp.errors import InvalidProblem, NotCertified, OccupancyError, Unsupported
 from occlp.evaluation import formulate, to_evaluation
 from occlp.model import MDP
 from occlp.problem import Problem, as_problem
@@ -181,6 +181,10 @@ def run(
         stopped = "a lack of memory"
     except SolverFailure as error:
         failure = str(error)
+    except OccupancyError:
+        raise
+    except Exception as error:  # a third party's crash is a failed run with a name, not ours to pass on
+        failure = f"the method raised {type(error).__name__}: {error}"
     elapsed = time.perf_counter() - began
     if iterate is not None and failure is None:
         tracker.record(iterate, iterations, elapsed)

@@ -39,9 +39,7 @@ def optimal_values(mdp, sense="maximize"):
     while True:
         values = np.linalg.solve(np.eye(mdp.n_states) - mdp.discount * matrix[policy], rewards[policy])
         action_values = rewards + mdp.discount * matrix @ values
-        best = [
-            first + int(np.argmax(action_values[first:last])) for first, last in itertools.pairwise(mdp.pair_start)
-        ]
+        best = [first + int(np.argmax(action_values[first:last])) for first, last in itertools.pairwise(mdp.pair_start)]
         better = action_values[best] > action_values[policy] + 1e-10 * (1 + np.abs(values))
         if not better.any():
             return sign * values, policy
@@ -70,7 +68,7 @@ def read(text):
     return rows
 
 
-# Howard (1960), the taxicab: Table 5.1 of transition probabilities and expected rewards.
+# Howard (1960), Chapter 5: transition probabilities and expected rewards of the taxicab.
 TAXICAB = """
 A cruise A:1/2  B:1/4 C:1/4  8
 A stand  A:1/16 B:3/4 C:3/16 2.75
@@ -213,7 +211,7 @@ def test_russell_norvig_grid():
 @pytest.mark.parametrize(
     ("name", "value", "tolerance"),
     [
-        ("howard-taxicab", 1588 / 119, 1e-10),  # Howard, Chapter 4: 13.34
+        ("howard-taxicab", 1588 / 119, 1e-10),  # Howard, Chapter 5: 13.34
         ("howard-toymaker", 2, 1e-10),  # Howard, Chapter 4
         ("hillier-lieberman-machine", 5000 / 3, 1e-6),
         ("riverswim", 243000 / 109, 1e-6),

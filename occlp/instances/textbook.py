@@ -86,7 +86,7 @@ def puterman_two_state(*, discount: Number | None = 0.95) -> MDP:
 @instance(
     "howard-taxicab",
     title="Howard's taxicab: three towns, three ways to find a fare",
-    source="Howard, Dynamic Programming and Markov Processes (1960), Chapters 4 and 7",
+    source="Howard, Dynamic Programming and Markov Processes (1960), Chapters 5 and 7",
 )
 def howard_taxicab(*, discount: Number | None = 0.9) -> MDP:
     """Build Howard's taxicab driver.
@@ -97,7 +97,7 @@ def howard_taxicab(*, discount: Number | None = 0.9) -> MDP:
 
     References
     ----------
-    Howard (1960), the taxicab problem: gain 1588/119 = 13.34, always driving to the stand (Chapter 4); at
+    Howard (1960), the taxicab problem: gain 1588/119 = 13.34, always driving to the stand (Chapter 5); at
     discount 0.9, V = (121.65, 135.31, 122.84) (Chapter 7).
     """
     table = [

@@ -118,7 +118,7 @@ def load(path: str | os.PathLike[str]) -> MDP:
                 header = _decode_json(archive, "header")
                 _check_header(header)
                 mdp = _rebuild(archive, header)
-                return _attach_exact(archive, mdp) if header["exact"] else mdp
+                return _attach_exact(archive, mdp, header["notes"]) if header["exact"] else mdp
         except InvalidModel as error:
             raise InvalidModel(f"{path}: {error}") from None
         except _DAMAGE as error:
@@ -257,7 +257,7 @@ def _check_index(index: AnyArray, last: int, name: str) -> None:
         raise InvalidModel(f"the file is damaged: the array {name!r} does not count up from 0 to {last}.")
 
 
-def _attach_exact(archive: zipfile.ZipFile, mdp: MDP) -> MDP:
+def _attach_exact(archive: zipfile.ZipFile, mdp: MDP, notes: list[str]) -> MDP:
     """Put the fractions back, each of which must round to the double beside it."""
     stored = _decode_json(archive, "exact")
 
@@ -280,4 +280,5 @@ def _attach_exact(archive: zipfile.ZipFile, mdp: MDP) -> MDP:
         discount=discount[0] if discount else None,
         costs={name: read(stored["costs"][name], cost) for name, cost in mdp.pair_costs.items()},
     )
-    return dataclasses.replace(mdp, exact=exact)
+    # Rows of doubles that miss 1 by a rounding are no news where the fractions sum to 1.
+    return dataclasses.replace(mdp, exact=exact, notes=tuple(notes))
