@@ -93,9 +93,7 @@ class Certificate:
 
     def to_json(self) -> str:
         """Write the certificate as one JSON object; numbers keep every digit."""
-        plain = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()
-        }
+        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
         plain |= {"multipliers": dict(self.multipliers), "format": "occlp-certificate", "version": 1}
         return json.dumps(plain)
 
@@ -143,10 +141,14 @@ def bound_above(form: StandardForm, values: Values) -> UpperBound:
     return UpperBound(value if np.isfinite(value) else np.inf, rounding, values, scores)
 
 
-def best_bound(form: StandardForm, candidates: Iterable[Values], known: UpperBound | None = None) -> UpperBound | None:
-    """The least upper bound that the candidates prove; candidates with NaN or inf prove nothing."""
+def best_bound(form: StandardForm, candidates: Iterable[Values], known: UpperBound | None = None) -> UpperBound:
+    """Return the least upper bound that the candidates prove; candidates with NaN or inf prove nothing."""
     bounds = [bound_above(form, values) for values in candidates if np.isfinite(values[0]).all()]
-    return min(bounds if known is None else [known, *bounds], key=lambda bound: bound.value, default=None)
+    if known is not None:
+        bounds.append(known)
+    if not bounds:
+        bounds.append(bound_above(form, (np.zeros(form.n_states), None)))
+    return min(bounds, key=lambda bound: bound.value)
 
 
 def allowed_gap(ends: tuple[float, float], spread: float, rounding: float, tol: float, atol: float) -> float:

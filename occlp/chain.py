@@ -234,7 +234,7 @@ def occupancy(chain: Chain) -> FloatArray:
         if not converged:
             mass = _solve_occupancy(chain)
     mass = np.where(chain.visited, np.maximum(mass, 0.0), 0.0)
-    return mass / mass.sum()
+    return np.asarray(mass / mass.sum())
 
 
 def enclose(chain: Chain, high: FloatArray, low: FloatArray | None) -> Bracket:
@@ -338,7 +338,7 @@ class _Factors:
     """Sparse LU without pivoting: A is a diagonally dominant M-matrix."""
 
     def __init__(self, chain: Chain) -> None:
-        self._lu = splu(
+        self._lu: Any = splu(
             chain.system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
         )
 
@@ -346,4 +346,4 @@ class _Factors:
         return np.asarray(self._lu.solve(rhs))
 
     def rows(self, rhs: FloatArray) -> FloatArray:
-        return np.asarray(self._lu.solve(rhs, trans="T"))
+        return np.asarray(self._lu.solve(rhs, "T"))

@@ -264,6 +264,8 @@ def _seed_sequence(rng: int | np.random.Generator) -> np.random.SeedSequence:
 @cache
 def _warm_up() -> None:
     """Load the compiled kernels once a process, so that no row pays for it in its seconds."""
-    tiny = Problem(MDP.from_arrays([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [1.0, 0.0]]], [[1, 0], [0, 2]], discount=0.5))
+    tiny = Problem(
+        MDP.from_arrays([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [1.0, 0.0]]], [[1, 0], [0, 2]], discount=0.5)
+    )
     for solver in (PolicyIteration(), PolicyGradient(steps=2), NaturalPolicyGradient(steps=2)):
         run(tiny, solver, tol=1e-8, rng=np.random.default_rng(0))

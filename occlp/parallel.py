@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 #: Below this many transitions one thread is faster.
@@ -23,10 +24,6 @@ def run_rows(kernel: Callable[..., None], n_rows: int, work: int, *arguments: An
     blocks = 4 * workers
     edges = [n_rows * block // blocks for block in range(blocks + 1)]
     with ThreadPoolExecutor(workers) as pool:
-        futures = [
-            pool.submit(kernel, first, last, *arguments)
-            for first, last in zip(edges[:-1], edges[1:], strict=True)
-            if last > first
-        ]
+        futures = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges) if last > first]
         for future in futures:
             future.result()

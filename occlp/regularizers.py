@@ -125,7 +125,7 @@ class KLTerm:
         keep = self.support
         weights = np.zeros_like(scores)
         weights[keep] = self.prior[keep] * np.exp((scores[keep] - scores[keep].max()) / self.strength)
-        return weights / weights.sum()
+        return np.asarray(weights / weights.sum())
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """−τ Σ rel_entr(d, d0) (``rel_entr``, not ``kl_div``: the latter adds d0 − d)."""

@@ -22,6 +22,8 @@ from occlp.tracking import Reference, Tracker
 #: Answers further than this from the bound (relative to the spread of the rewards) are not polished:
 #: a method that is so wrong has failed, and mending its answer would hide that.
 POLISH_LIMIT = 0.05
+#: Exact improvements after which polishing gives up.
+MOST_IMPROVEMENTS = 1000
 
 
 @dataclass(frozen=True)
@@ -189,12 +191,12 @@ def run(
     if iterate is not None and failure is None:
         tracker.record(iterate, iterations, elapsed)
     tracker.fall_back(start)
-    polished = _polish(tracker, solver, limit, elapsed, atol) if failure is None and stopped is None else 0
+    polished = _polish(tracker, solver, limit, began, atol) if failure is None and stopped is None else 0
     certificate, evaluation = _judge(problem, tracker)
     status, message = _verdict(certificate, tol, atol, stopped, failure, polished)
     timing = Timing(time.perf_counter() - began, elapsed, time.perf_counter() - began - elapsed)
     return Result(
-        **{name: value for name, value in vars(evaluation).items()},
+        **vars(evaluation),
         status=status,
         message=message,
         certificate=certificate,
@@ -206,7 +208,7 @@ def run(
     )
 
 
-def describe(solver: Solver) -> str:
+def describe(solver: Any) -> str:
     """The solver with the settings that differ from their defaults."""
     if not is_dataclass(solver):
         return type(solver).__name__
@@ -227,21 +229,26 @@ def _check_options(tol: Any, atol: Any, certify: str) -> None:
         raise Unsupported(f"certify={certify!r} is not available in this version; 'float' is.")
 
 
-def _polish(tracker: Tracker, solver: Solver, limit: Limit, elapsed: float, atol: float) -> int:
-    """Improve the answer of a method of limited accuracy by an exact one; returns the steps taken."""
+def _polish(tracker: Tracker, solver: Solver, limit: Limit, began: float, atol: float) -> int:
+    """Carry the answer of a method of limited accuracy to the last digit; returns the improvements made.
+
+    An exact method starts from the answer, so it also settles the actions of states that are not visited.
+    """
     exact = polisher(tracker.problem, solver)
-    if exact is None or tracker.reached(atol):
+    if exact is None or tracker.gap > POLISH_LIMIT * tracker.form.spread:
         return 0
-    if tracker.gap > POLISH_LIMIT * tracker.form.spread:
+    smooth = tracker.form.term is not None  # one policy is optimal then, and close is as good as there
+    if smooth and tracker.reached(atol):
         return 0
-    steps = 0
+    improvements = -1
     start = tracker.best_policy
     for iterate in exact.iterate(tracker.problem, tol=tracker.tol, rng=np.random.default_rng(0), start=start):
-        tracker.record(iterate, None, elapsed)
-        steps += 1
-        if tracker.reached(atol) or (limit.seconds is not None and elapsed >= limit.seconds) or steps >= 1000:
+        tracker.record(iterate, None, 0.0, prefer=True)
+        improvements += 1
+        late = limit.seconds is not None and time.perf_counter() - began >= limit.seconds
+        if late or improvements >= MOST_IMPROVEMENTS or (smooth and tracker.reached(atol)):
             break
-    return steps
+    return max(improvements, 0)
 
 
 def _judge(problem: Problem, tracker: Tracker) -> tuple[Certificate, Any]:
@@ -256,7 +263,9 @@ def _verdict(
     if failure is not None:
         return Status.FAILED, failure
     allowed = certificate.allowed_gap(tol, atol)
-    mended = f" The answer was polished by {polished} exact improvements." if polished else ""
+    mended = (
+        f" The answer was polished by {polished} exact improvement{'' if polished == 1 else 's'}." if polished else ""
+    )
     if certificate.gap <= allowed:
         return Status.CERTIFIED, Status.CERTIFIED.value + mended
     gap = f"the certified gap is {certificate.gap:.3g}, the tolerance {allowed:.3g}"

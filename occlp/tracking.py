@@ -83,8 +83,11 @@ class Tracker:
         self._next = iteration + 1 if iteration < DENSE_ITERATIONS else math.ceil(iteration * 1.01)
         return True
 
-    def record(self, iterate: Iterate, iteration: int | None, seconds: float) -> float:
-        """Judge an iterate and return the gap in the user's units; a policy with garbage in it counts for nothing."""
+    def record(self, iterate: Iterate, iteration: int | None, seconds: float, *, prefer: bool = False) -> float:
+        """Judge an iterate and return the gap in the user's units.
+
+        A policy with garbage in it counts for nothing; a preferred one also wins ties within rounding.
+        """
         try:
             policy = Policy.from_pairs(self.problem.mdp.pairs, iterate.policy.pair_probabilities)
         except OccupancyError:
@@ -95,7 +98,7 @@ class Tracker:
         if candidate.found is not None:
             candidates.append((candidate.found.bracket.high, candidate.found.bracket.low))
         self._upper = best_bound(self.form, candidates, self._upper)
-        if self._best is None or candidate.lower > self._best.lower:
+        if self._best is None or candidate.lower > self._best.lower - (self._doubt(candidate) if prefer else 0.0):
             self._best = candidate
         if iteration is not None and not (self._rows and self._rows[-1][0] == iteration):
             self._rows.append(self._row(candidate, iteration, iterate.samples, seconds))
@@ -126,8 +129,8 @@ class Tracker:
             self._best = best = _Candidate(best.policy, max(found.lower, best.lower), found.objective, found)
         assert best.found is not None
         own = (best.found.bracket.high, best.found.bracket.low)
-        self._upper = best_bound(self.form, [own], self._upper)
-        return best.found, self._upper
+        self._upper = upper = best_bound(self.form, [own], self._upper)
+        return best.found, upper
 
     def history(self) -> History:
         """The rows, thinned evenly to at most 1,000 (first and last are kept)."""
@@ -138,7 +141,7 @@ class Tracker:
         return History(rows)
 
     def _standard_values(self, iterate: Iterate) -> Values | None:
-        if iterate.values is None:
+        if iterate.values is None or self.form.spread == 0:  # constant rewards: no values are needed
             return None
         factor = self.form.sign * self.form.scale
         high = np.asarray(iterate.values, dtype=np.float64) / factor
@@ -147,6 +150,10 @@ class Tracker:
         if shapes != {(self.form.n_states,)} or not np.isfinite(high).all():
             return None
         return high, low
+
+    @staticmethod
+    def _doubt(candidate: _Candidate) -> float:
+        return 2.0 * (candidate.objective - candidate.lower)
 
     def _weigh(self, policy: Policy, values: Values | None) -> _Candidate:
         """Assess a policy: exactly, or by one pass with the solver's own values where the model is large."""

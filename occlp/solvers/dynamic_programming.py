@@ -17,10 +17,15 @@ from occlp.errors import InvalidProblem
 from occlp.evaluation import formulate, pair_residuals
 from occlp.kernels import backup
 from occlp.parallel import run_rows
+from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.standard import StandardForm
+
+
+#: Exact evaluations without progress (within rounding) after which policy iteration ends.
+MOST_STALLED = 5
 
 
 @dataclass(frozen=True)
@@ -90,20 +95,18 @@ class ModifiedPolicyIteration(_DynamicProgramming):
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield after each improvement."""
-        yield from _modified(
-            problem, start, evaluation_sweeps=self.evaluation_sweeps, rounds=self.max_improvements
-        )
+        yield from _modified(problem, start, evaluation_sweeps=self.evaluation_sweeps, rounds=self.max_improvements)
 
 
 @dataclass(frozen=True)
 class PolicyIteration(_DynamicProgramming):
-    """Policy iteration with exact evaluation, after a few rounds of modified policy iteration.
+    """Policy iteration with exact evaluations, and rounds of modified policy iteration between them.
 
     Parameters
     ----------
     warm_up : int
-        Rounds of modified policy iteration (10 sweeps each) before the first exact evaluation; not
-        used when a run resumes from a policy. 0 gives the textbook method.
+        Rounds of modified policy iteration (10 sweeps each) before each exact evaluation; not used
+        when a run resumes from a policy. 0 gives the textbook method.
 
     Notes
     -----
@@ -119,21 +122,23 @@ class PolicyIteration(_DynamicProgramming):
         """Yield after each exact evaluation; ends when no action improves."""
         form, pairs = formulate(problem), problem.mdp.pairs
         policy = start_policy(problem, start)
+        rounds = self.warm_up if policy is None else 0
         values = np.zeros(form.n_states)
         if policy is None:
-            choice = improve(form, values)[1]
-            for _ in range(self.warm_up):
-                values, choice, spread = _round(form, values, 10)
-                if spread <= 1e-14:
-                    break
-            policy = Policy.from_choice(pairs, choice)
-        while True:
+            values, policy = _approach(form, pairs, values, rounds)
+        best, stalled = -np.inf, 0
+        while stalled < MOST_STALLED:
             bracket = relative_values(policy_chain(form, policy.pair_probabilities), values)
+            stalled = stalled + 1 if bracket.upper <= best else 0
+            best = max(best, bracket.lower)
             values, low = bracket.high, bracket.low if bracket.low.any() else None
             yield _iterate(form, policy, values, low)
             better = _improved(form, policy, values, low)
             if better is None:
                 return
+            # Far from the optimum sweeps are cheaper than solves; two doubles a value are near it.
+            if rounds and low is None:
+                values, better = _approach(form, pairs, values, rounds)
             policy = better
 
 
@@ -144,6 +149,15 @@ def improve(form: StandardForm, values: FloatArray) -> tuple[FloatArray, IntArra
     rows = (form.start, matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, form.rest)
     run_rows(backup.improvements, form.n_states, matrix.nnz, *rows, values, best, choice)
     return best, choice
+
+
+def _approach(form: StandardForm, pairs: Pairs, values: FloatArray, rounds: int) -> tuple[FloatArray, Policy]:
+    """Some rounds of modified policy iteration; values that prove a bound and their greedy policy."""
+    for _ in range(rounds):
+        values, _, spread = _round(form, values, 10)
+        if spread <= 1e-14:
+            break
+    return values, Policy.from_choice(pairs, improve(form, values)[1])
 
 
 def _round(form: StandardForm, values: FloatArray, sweeps: int) -> tuple[FloatArray, IntArray, float]:

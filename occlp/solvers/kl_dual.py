@@ -18,6 +18,7 @@ from occlp._typing import AnyArray, FloatArray
 from occlp.evaluation import formulate, pair_residuals
 from occlp.problem import Problem
 from occlp.regularizers import KLTerm
+from occlp.result import Result
 from occlp.solvers.base import Iterate, Start
 from occlp.solvers.occupancy_program import soft_policy
 from occlp.standard import StandardForm, flow_matrix
@@ -60,7 +61,7 @@ class KLDual:
         assert problem.regularizer is not None
         newton = _Newton(form)
         values = np.zeros(form.n_states)
-        if start is not None and not hasattr(start, "sample"):  # a result brings its certifying values
+        if isinstance(start, Result):  # a result brings its certifying values
             values = form.sign * start.certificate.values / form.scale
             strengths = [form.term.strength]
         else:

@@ -151,7 +151,9 @@ def _solve_scaled(form: StandardForm, backend: str, options: Mapping[str, Any]) 
     mass = float(len(kept))
     row_scale = 1.0 / abs(flow).max(axis=1).toarray().ravel()
     scaled = cvxpy.Variable(len(kept), name="scaled_occupancy")
-    flow_rows = flow.multiply(row_scale[:, None]).tocsr() @ scaled == mass * row_scale * form.rest * form.initial[states]
+    flow_rows = (
+        flow.multiply(row_scale[:, None]).tocsr() @ scaled == mass * row_scale * form.rest * form.initial[states]
+    )
     total = cvxpy.sum(scaled) == mass
     objective = form.rewards[kept] @ scaled
     weight = 1.0

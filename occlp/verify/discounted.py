@@ -122,7 +122,8 @@ def _residuals(problem: Problem, sign: int, shift: Any, values: Any) -> Any:
     # High parts first: they are equal within a class, where their difference is exactly zero.
     steps = (high[matrix.indices].astype(Real) - high[here]) + (low[matrix.indices].astype(Real) - low[here])
     moved = np.add.reduceat(matrix.data.astype(Real) * steps, matrix.indptr[:-1])
-    return sign * mdp.pair_rewards.astype(Real) - shift + Real(problem.discount) * moved - Real(problem.rest) * total[states]
+    earned = sign * mdp.pair_rewards.astype(Real) - shift
+    return earned + Real(problem.discount) * moved - Real(problem.rest) * total[states]
 
 
 def _base(problem: Problem, values: Any) -> Any:
@@ -180,8 +181,8 @@ def _occupancy(problem: Problem, policy: Policy) -> Any:
     away = entries.row != entries.col
     source, target, flow = entries.row[away], entries.col[away], problem.discount * entries.data[away]
     leaving = problem.rest + np.bincount(source, weights=flow, minlength=mdp.n_states)
-    system = sparse.csc_array(sparse.diags_array(leaving) - sparse.coo_array((flow, (source, target)), shape=chain.shape))
-    factors = splu(system)
+    staying = sparse.coo_array((flow, (source, target)), shape=chain.shape)
+    factors: Any = splu(sparse.csc_array(sparse.diags_array(leaving) - staying))
     begin = Real(problem.rest) * mdp.initial.astype(Real)
     mass = np.zeros(mdp.n_states, dtype=Real)
     for _ in range(4):
@@ -190,7 +191,7 @@ def _occupancy(problem: Problem, policy: Policy) -> Any:
         defect = begin - Real(problem.rest) * mass
         np.add.at(defect, target, moved)
         np.subtract.at(defect, source, moved)
-        mass = np.maximum(mass + factors.solve(defect.astype(np.float64), trans="T"), 0)
+        mass = np.maximum(mass + factors.solve(defect.astype(np.float64), "T"), 0)
         mass /= mass.sum()
     occupancy = mass[states] * weights.astype(Real)
     return occupancy / occupancy.sum()

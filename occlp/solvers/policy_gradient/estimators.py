@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from scipy import sparse
 
-from occlp._typing import FloatArray
+from occlp._typing import FloatArray, IntArray
 from occlp.chain import Elimination, band_order, fits_elimination
 from occlp.evaluation import assess, pair_residuals
 from occlp.kernels import elimination
@@ -63,7 +63,7 @@ class Exact:
 class _SmallModel:
     """Evaluates policy after policy of one model in a band that fits all of them."""
 
-    def __init__(self, form: StandardForm, order: FloatArray, width: int) -> None:
+    def __init__(self, form: StandardForm, order: IntArray, width: int) -> None:
         self.form, self.order, self.width = form, order, width
         self.position = np.empty(form.n_states, dtype=np.int32)
         self.position[order] = np.arange(form.n_states, dtype=np.int32)
