@@ -16,13 +16,12 @@ from occlp.chain import policy_chain, relative_values
 from occlp.errors import InvalidProblem
 from occlp.evaluation import formulate, pair_residuals
 from occlp.kernels import backup
-from occlp.parallel import run_rows
 from occlp.model import Pairs
+from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.standard import StandardForm
-
 
 #: Exact evaluations without progress (within rounding) after which policy iteration ends.
 MOST_STALLED = 5
