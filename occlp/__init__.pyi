@@ -3,6 +3,11 @@ from . import interop as interop
 from .certificate import Certificate as Certificate
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .constraints import Constraint as Constraint
+from .constraints import LinearExpression as LinearExpression
+from .constraints import expected as expected
+from .constraints import expected_total as expected_total
+from .constraints import visits as visits
 from .errors import AuditFailed as AuditFailed
 from .errors import BackendMissing as BackendMissing
 from .errors import Infeasible as Infeasible
@@ -24,6 +29,7 @@ from .regularizers import KL as KL
 from .result import History as History
 from .result import Result as Result
 from .result import Status as Status
+from .solvers import Decomposition as Decomposition
 from .solvers import KLDual as KLDual
 from .solvers import ModifiedPolicyIteration as ModifiedPolicyIteration
 from .solvers import NaturalPolicyGradient as NaturalPolicyGradient

@@ -121,13 +121,29 @@ class UpperBound:
     value: float
     rounding: float
     values: Values
-    scores: FloatArray  # [pairs], the residuals
+    scores: FloatArray  # [pairs], the residuals of the priced rewards
+    prices: FloatArray  # [k], of the constraints
 
 
-def bound_above(form: StandardForm, values: Values) -> UpperBound:
-    """Upper bound on the objective of every policy, from any values."""
+def priced(form: StandardForm, prices: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Rewards less the price of the constraints, r − Gᵀy, and a bound on the rounding; both [pairs]."""
+    if not len(prices):
+        return form.rewards, np.zeros(1)
+    charge = prices @ form.limits.rows
+    size = np.abs(prices) @ np.abs(form.limits.rows)
+    return form.rewards - charge, (len(prices) + 4) * EPS * (np.abs(form.rewards) + size)
+
+
+def bound_above(form: StandardForm, values: Values, prices: FloatArray | None = None) -> UpperBound:
+    """Upper bound on the objective of every feasible policy, from any values and any prices.
+
+    Prices of the wrong sign are set to zero first: they would prove nothing.
+    """
     high, low = values
-    scores, error = pair_residuals(form, high, low)
+    prices = np.zeros(len(form.limits.names)) if prices is None else form.limits.feasible_prices(prices)
+    rewards, charge_error = priced(form, prices)
+    scores, error = pair_residuals(form, high, low, rewards)
+    error = error + charge_error
     base, slack = base_value(form.initial, form.rest, high, low)
     if form.term is None:
         top = float((scores + error).max())
@@ -138,12 +154,14 @@ def bound_above(form: StandardForm, values: Values) -> UpperBound:
         slack += 64 * EPS * (abs(highest) + abs(top - highest))  # the log-sum-exp itself
         rounding = slack + float(error[form.term.support].max())
     value = base + top + slack
-    return UpperBound(value if np.isfinite(value) else np.inf, rounding, values, scores)
+    return UpperBound(value if np.isfinite(value) else np.inf, rounding, values, scores, prices)
 
 
-def best_bound(form: StandardForm, candidates: Iterable[Values], known: UpperBound | None = None) -> UpperBound:
+def best_bound(
+    form: StandardForm, candidates: Iterable[tuple[Values, FloatArray | None]], known: UpperBound | None = None
+) -> UpperBound:
     """Return the least upper bound that the candidates prove; candidates with NaN or inf prove nothing."""
-    bounds = [bound_above(form, values) for values in candidates if np.isfinite(values[0]).all()]
+    bounds = [bound_above(form, values, prices) for values, prices in candidates if np.isfinite(values[0]).all()]
     if known is not None:
         bounds.append(known)
     if not bounds:
@@ -162,15 +180,31 @@ def rounding_of(form: StandardForm, lower_slack: float, upper: UpperBound) -> fl
     return form.scale * 2.0 * (upper.rounding + lower_slack)
 
 
-def certify(problem: Problem, form: StandardForm, found: Assessment, upper: UpperBound) -> Certificate:
-    """Put the bounds of a policy and of all policies together, in the user's units."""
+def to_multipliers(form: StandardForm, prices: FloatArray) -> dict[str, float]:
+    """Prices in the user's units: improvement of the objective per unit by which a bound is relaxed."""
+    values = prices * form.scale / form.limits.units + 0.0
+    return dict(zip(form.limits.names, map(float, values), strict=True))
+
+
+def to_prices(form: StandardForm, multipliers: Mapping[str, float]) -> FloatArray:
+    """Multipliers back to prices, [k]; missing ones are zero, numbers that are not finite too."""
+    values = np.array([float(multipliers.get(name, 0.0)) for name in form.limits.names])
+    return np.where(np.isfinite(values), values, 0.0) * form.limits.units / form.scale
+
+
+def certify(problem: Problem, form: StandardForm, found: Assessment, upper: UpperBound, *, kept: bool) -> Certificate:
+    """Put the bounds of a policy and of all policies together, in the user's units.
+
+    A policy that breaks a constraint (`kept` is false) proves nothing about the optimum: its end is infinite.
+    """
     factor = form.sign * form.scale
     high, low = upper.values
     zero = np.zeros_like(high)
-    ends = form.to_user(found.lower), form.to_user(upper.value)
+    lower = found.lower if kept else -np.inf
+    ends = form.to_user(lower), form.to_user(upper.value)
     # Adding the offset back rounds: move both ends outwards by one unit in the last place.
     outward = 0.0 if form.shift == 0 else float(np.spacing(abs(form.shift)))
-    gap = form.scale * (upper.value - found.lower)
+    gap = form.scale * (upper.value - lower)
     best = upper.scores.max() if form.term is None else upper.scores[form.term.support].max()
     return Certificate(
         lower=min(ends) - outward,
@@ -185,5 +219,7 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         policy_values_low=frozen(factor * found.bracket.low),
         pair_reduced_costs=frozen(form.scale * (best - upper.scores)),
         fingerprint=problem.fingerprint,
+        violation=form.limits.violation(found.pair_occupancy),
+        multipliers=to_multipliers(form, upper.prices),
         assumptions=("double precision, rounding bounded",),
     )

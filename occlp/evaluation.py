@@ -171,11 +171,16 @@ def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | No
     return Assessment(chain, bracket, mass, pair_mass, plain, objective, lower)
 
 
-def pair_residuals(form: StandardForm, high: FloatArray, low: FloatArray | None) -> tuple[FloatArray, FloatArray]:
-    """Residual r + γPV − V of every pair for V = high + low, and a bound on its rounding; both [pairs]."""
+def pair_residuals(
+    form: StandardForm, high: FloatArray, low: FloatArray | None, rewards: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Residual r + γPV − V of every pair for V = high + low, and a bound on its rounding; both [pairs].
+
+    `rewards` [pairs] takes the place of the form's own.
+    """
     out, error = np.empty(form.n_pairs), np.empty(form.n_pairs)
-    matrix = form.transitions
-    rows = (matrix.indptr, matrix.indices, matrix.data, form.states, form.rewards, form.discount, form.rest)
+    matrix, rewards = form.transitions, form.rewards if rewards is None else rewards
+    rows = (matrix.indptr, matrix.indices, matrix.data, form.states, rewards, form.discount, form.rest)
     if low is None or not low.any():
         run_rows(backup.residuals, form.n_pairs, matrix.nnz, *rows, high, out, error)
     else:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
+from occlp.constraints import Constraint, name_constraints
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.model import MDP
 from occlp.regularizers import KL
@@ -26,6 +28,9 @@ class Problem:
         reward and added to a cost.
     criterion : {"discounted"}
         The expected discounted reward; needs ``0 <= mdp.discount < 1``.
+    constraints : dict or list of Constraint, optional
+        Limits such as ``oc.expected("wear") <= 0.25``; any number. The keys of a dict name them; in a
+        list the cost's name does.
     regularizer : KL, optional
         A penalty towards a reference policy's occupancy.
 
@@ -46,6 +51,7 @@ class Problem:
     mdp: MDP
     sense: Literal["maximize", "minimize"] = "maximize"
     criterion: Literal["discounted"] = "discounted"
+    constraints: Mapping[str, Constraint] | Sequence[Constraint] | None = None
     regularizer: KL | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +64,10 @@ class Problem:
         if self.criterion != "discounted":
             raise InvalidProblem(f"criterion={self.criterion!r} is unknown. Use 'discounted'.")
         self._check_discount()
+        named = name_constraints(self.constraints)
+        object.__setattr__(self, "constraints", named)
+        for constraint in named.values():
+            constraint.expression.coefficients(self.mdp, self.rest)  # names and shapes are checked here
         if self.regularizer is not None:
             if not isinstance(self.regularizer, KL):
                 raise InvalidProblem(f"regularizer must be an oc.KL, not {type(self.regularizer).__name__}.")
@@ -73,6 +83,12 @@ class Problem:
                 "a discount of 1 makes discounted values infinite. Use mdp.replace(discount=...) with a number below 1 "
                 "here, or ask for criterion='average' or 'total'."
             )
+
+    @property
+    def limits(self) -> dict[str, Constraint]:
+        """The constraints by name."""
+        assert isinstance(self.constraints, dict)
+        return self.constraints
 
     @property
     def discount(self) -> float:
@@ -98,6 +114,9 @@ class Problem:
         if self.regularizer is not None:
             digest.update(f"KL {float(self.regularizer.strength)!r}".encode())
             parts.append(self.regularizer.reference.pair_probabilities)
+        for name, constraint in self.limits.items():
+            digest.update(f"{name} {constraint.relation} {constraint.bound!r}".encode())
+            parts.append(constraint.expression.coefficients(mdp, self.rest))
         for part in parts:
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()

@@ -253,8 +253,8 @@ def _polish(tracker: Tracker, solver: Solver, limit: Limit, began: float, atol: 
 
 def _judge(problem: Problem, tracker: Tracker) -> tuple[Certificate, Any]:
     form = formulate(problem)
-    found, upper = tracker.final()
-    return certify(problem, form, found, upper), to_evaluation(problem, form, tracker.best_policy, found)
+    found, upper, kept = tracker.final()
+    return certify(problem, form, found, upper, kept=kept), to_evaluation(problem, form, tracker.best_policy, found)
 
 
 def _verdict(

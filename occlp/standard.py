@@ -13,10 +13,54 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from occlp._typing import FloatArray, IntArray, frozen
+from occlp._typing import BoolArray, FloatArray, IntArray, frozen
 from occlp.errors import InvalidProblem
 from occlp.problem import Problem
 from occlp.regularizers import Term
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """Constraints as rows g·d ≤ 0 (or = 0): since Σ d = 1, the bound is taken into the row.
+
+    Attributes
+    ----------
+    names : tuple of str
+    rows : FloatArray [k, pairs]
+        ``(c − b) / unit`` for c·d ≤ b, its negative for ≥; entries in [−1, 1].
+    equal : BoolArray [k]
+        Rows that must vanish.
+    units : FloatArray [k]
+        Back to the user's units.
+    ranges : FloatArray [k]
+        Range of each cost over the pairs, to which the feasibility tolerance refers (user's units).
+    signs : FloatArray [k]
+        −1 for ≥, else 1.
+    """
+
+    names: tuple[str, ...]
+    rows: FloatArray  # [k, pairs]
+    equal: BoolArray  # [k]
+    units: FloatArray  # [k]
+    ranges: FloatArray  # [k]
+    signs: FloatArray  # [k]
+
+    def excess(self, occupancy: FloatArray) -> FloatArray:
+        """By how much each row is broken, [k], in units of one; 0 where it is kept."""
+        values = self.rows @ occupancy
+        return np.where(self.equal, np.abs(values), np.maximum(values, 0.0))
+
+    def violation(self, occupancy: FloatArray) -> float:
+        """The largest violation in the user's units."""
+        return float((self.excess(occupancy) * self.units).max(initial=0.0))
+
+    def kept(self, occupancy: FloatArray, tol: float) -> bool:
+        """Whether every violation is within tol · range(cost)."""
+        return bool((self.excess(occupancy) * self.units <= tol * self.ranges).all())
+
+    def feasible_prices(self, prices: FloatArray) -> FloatArray:
+        """Prices with the signs that a bound needs: not negative, but free for equalities."""
+        return np.where(self.equal, prices, np.maximum(prices, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +78,8 @@ class StandardForm:
     initial : FloatArray [S]
     sign, shift, scale : float
         Back to the user: ``sign · (shift + scale · x)``; the scale is a power of two.
+    limits : Limits
+        The constraints, possibly none.
     term : Term or None
         A concave term of the objective, in these units.
     """
@@ -49,6 +95,7 @@ class StandardForm:
     shift: float
     scale: float
     reward_range: float  # max − min of the rewards, in these units
+    limits: Limits
     term: Term | None = None
 
     @property
@@ -108,7 +155,24 @@ def standardize(problem: Problem) -> StandardForm:
         shift=shift,
         scale=scale,
         reward_range=float(scaled.max() - scaled.min()),
+        limits=_limits(problem),
     )
+
+
+def _limits(problem: Problem) -> Limits:
+    limits = list(problem.limits.values())
+    rows = np.zeros((len(limits), problem.mdp.n_pairs))
+    units, ranges = np.ones(len(limits)), np.ones(len(limits))
+    signs = np.array([-1.0 if limit.relation == ">=" else 1.0 for limit in limits])
+    for k, limit in enumerate(limits):
+        cost = limit.expression.coefficients(problem.mdp, problem.rest)
+        difference = signs[k] * (cost - limit.bound)
+        size = float(np.abs(difference).max())
+        units[k] = size if size > 0 else 1.0
+        ranges[k] = float(cost.max() - cost.min()) or max(float(np.abs(cost).max()), 1.0)
+        rows[k] = difference / units[k]
+    equal = np.array([limit.relation == "==" for limit in limits], dtype=np.bool_)
+    return Limits(tuple(problem.limits), frozen(rows), equal, units, ranges, signs)
 
 
 def flow_matrix(form: StandardForm) -> Any:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import rel_entr
 
 from occlp._typing import BoolArray, FloatArray
-from occlp.certificate import UpperBound, Values, allowed_gap, best_bound, rounding_of
+from occlp.certificate import UpperBound, Values, allowed_gap, best_bound, rounding_of, to_prices
 from occlp.chain import enclose, policy_chain
 from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
@@ -43,7 +43,7 @@ class Reference:
             tracker.record(iterate, n, 0.0)
             if n >= 10_000:
                 break
-        found, upper = tracker.final()
+        found, upper, _ = tracker.final()
         if not tracker.reached(0.0):
             return None
         form = tracker.form
@@ -66,7 +66,7 @@ class Tracker:
     @property
     def gap(self) -> float:
         """Best upper bound less best lower bound, standard form."""
-        if self._best is None or self._upper is None:
+        if self._best is None or self._upper is None or not self._best.kept:
             return math.inf
         return max(self._upper.value - self._best.lower, 0.0)
 
@@ -94,11 +94,12 @@ class Tracker:
             return self.form.scale * self.gap
         values = self._standard_values(iterate)
         candidate = self._weigh(policy, values)
-        candidates = [] if values is None else [values]
-        if candidate.found is not None:
-            candidates.append((candidate.found.bracket.high, candidate.found.bracket.low))
+        prices = to_prices(self.form, iterate.multipliers)
+        candidates = [] if values is None else [(values, prices)]
+        if candidate.found is not None and not prices.any():
+            candidates.append(((candidate.found.bracket.high, candidate.found.bracket.low), None))
         self._upper = best_bound(self.form, candidates, self._upper)
-        if self._best is None or candidate.lower > self._best.lower - (self._doubt(candidate) if prefer else 0.0):
+        if self._best is None or self._beats(candidate, self._best, prefer):
             self._best = candidate
         if iteration is not None and not (self._rows and self._rows[-1][0] == iteration):
             self._rows.append(self._row(candidate, iteration, iterate.samples, seconds))
@@ -106,7 +107,7 @@ class Tracker:
 
     def reached(self, atol: float) -> bool:
         """Whether the gap is within the tolerance, by the certificate's own rule."""
-        if self._best is None or self._upper is None:
+        if self._best is None or self._upper is None or not self._best.kept:
             return False
         form, best = self.form, self._best
         ends = form.to_user(best.lower), form.to_user(self._upper.value)
@@ -119,18 +120,18 @@ class Tracker:
             policy = start_policy(self.problem, start) or Policy.uniform(self.problem.mdp)
             self.record(Iterate(policy), None, 0.0)
 
-    def final(self) -> tuple[Assessment, UpperBound]:
-        """Return the best policy's assessment and the best bound."""
+    def final(self) -> tuple[Assessment, UpperBound, bool]:
+        """Return the best policy's assessment, the best bound, and whether the policy keeps the constraints."""
         assert self._best is not None
         assert self._upper is not None
         best = self._best
         if best.found is None:
             found = assess(self.form, best.policy.pair_probabilities, best.start)
-            self._best = best = _Candidate(best.policy, max(found.lower, best.lower), found.objective, found)
+            self._best = best = replace(best, lower=max(found.lower, best.lower), objective=found.objective, found=found)
         assert best.found is not None
         own = (best.found.bracket.high, best.found.bracket.low)
-        self._upper = upper = best_bound(self.form, [own], self._upper)
-        return best.found, upper
+        self._upper = upper = best_bound(self.form, [(own, None)], self._upper)
+        return best.found, upper, best.kept
 
     def history(self) -> History:
         """The rows, thinned evenly to at most 1,000 (first and last are kept)."""
@@ -152,14 +153,24 @@ class Tracker:
         return high, low
 
     @staticmethod
-    def _doubt(candidate: _Candidate) -> float:
-        return 2.0 * (candidate.objective - candidate.lower)
+    def _beats(candidate: _Candidate, best: _Candidate, prefer: bool) -> bool:
+        """Feasible before infeasible, then the better lower bound, or the smaller violation."""
+        if candidate.kept != best.kept:
+            return candidate.kept
+        if not candidate.kept:
+            return candidate.violation < best.violation
+        doubt = 2.0 * (candidate.objective - candidate.lower) if prefer else 0.0
+        return candidate.lower > best.lower - doubt
 
     def _weigh(self, policy: Policy, values: Values | None) -> _Candidate:
         """Assess a policy: exactly, or by one pass with the solver's own values where the model is large."""
-        if values is None or self.form.term is not None or self.form.n_states <= EXACT_STATES:
-            found = assess(self.form, policy.pair_probabilities, None if values is None else values[0])
-            return _Candidate(policy, found.lower, found.objective, found)
+        limits = self.form.limits
+        exact = bool(limits.names) or self.form.term is not None or self.form.n_states <= EXACT_STATES
+        if values is None or exact:
+            start = None if values is None or limits.names else values[0]
+            found = assess(self.form, policy.pair_probabilities, start)
+            kept, violation = limits.kept(found.pair_occupancy, self.tol), limits.violation(found.pair_occupancy)
+            return _Candidate(policy, found.lower, found.objective, found, None, kept, violation)
         chain = policy_chain(self.form, policy.pair_probabilities)
         bracket = enclose(chain, *values)
         return _Candidate(policy, bracket.lower, bracket.lower, None, values[0])
@@ -169,7 +180,7 @@ class Tracker:
         assert self._upper is not None
         objective = form.to_user(candidate.objective)
         earned = form.to_user(candidate.objective if found is None else found.plain) / form.rest
-        gap = form.scale * max(self._upper.value - candidate.lower, 0.0)
+        gap = form.scale * max(self._upper.value - candidate.lower, 0.0) if candidate.kept else math.inf
         mass, variation, divergence = math.nan, math.nan, math.nan
         if reference is not None and found is not None:
             mass = float(found.pair_occupancy[reference.advantages < -self.tol * form.spread].sum())
@@ -188,6 +199,8 @@ class _Candidate:
     objective: float
     found: Assessment | None
     start: FloatArray | None = None  # values to begin an exact evaluation with
+    kept: bool = True  # the constraints, within the tolerance
+    violation: float = 0.0
 
 
 def _is_unique(form: StandardForm, found: Assessment, advantages: FloatArray) -> bool:

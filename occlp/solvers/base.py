@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.certificate import UpperBound
 from occlp.errors import InvalidProblem
 from occlp.policy import Policy
 from occlp.problem import Problem
@@ -19,6 +20,26 @@ Start: TypeAlias = "Result | Policy | None"
 
 class SolverFailure(Exception):
     """Raised inside `Solver.iterate` when a method cannot go on; `occlp.solve` turns it into FAILED."""
+
+
+class InfeasibleProof(SolverFailure):
+    """Raised inside `Solver.iterate` with prices that prove that no policy keeps the constraints.
+
+    Attributes
+    ----------
+    prices : FloatArray [k]
+        Weights of the rows of the standard form.
+    bound : UpperBound
+        Of minus the priced violation over all policies; negative, which is the proof.
+    policy : Policy
+        The policy that breaks the constraints least.
+    excess : float
+        By how much it does, in units of the rows.
+    """
+
+    def __init__(self, prices: FloatArray, bound: UpperBound, policy: Policy, excess: float) -> None:
+        super().__init__("no policy keeps the constraints")
+        self.prices, self.bound, self.policy, self.excess = prices, bound, policy, excess
 
 
 @dataclass(frozen=True, eq=False)

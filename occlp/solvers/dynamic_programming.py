@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
-from occlp.chain import policy_chain, relative_values
+from occlp.chain import Bracket, policy_chain, relative_values
 from occlp.errors import InvalidProblem
 from occlp.evaluation import formulate, pair_residuals
 from occlp.kernels import backup
@@ -40,6 +40,8 @@ class _DynamicProgramming:
         """Return why the problem cannot be answered, or None."""
         if problem.regularizer is not None:
             return "it cannot keep a KL term; OccupancyProgram and KLDual can"
+        if problem.limits:
+            return "it cannot keep constraints; Decomposition and OccupancyProgram can"
         return None
 
 
@@ -119,26 +121,47 @@ class PolicyIteration(_DynamicProgramming):
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield after each exact evaluation; ends when no action improves."""
-        form, pairs = formulate(problem), problem.mdp.pairs
+        form = formulate(problem)
         policy = start_policy(problem, start)
-        rounds = self.warm_up if policy is None else 0
-        values = np.zeros(form.n_states)
-        if policy is None:
-            values, policy = _approach(form, pairs, values, rounds)
-        best, stalled = -np.inf, 0
-        while stalled < MOST_STALLED:
-            bracket = relative_values(policy_chain(form, policy.pair_probabilities), values)
-            stalled = stalled + 1 if bracket.upper <= best else 0
-            best = max(best, bracket.lower)
-            values, low = bracket.high, bracket.low if bracket.low.any() else None
-            yield _iterate(form, policy, values, low)
-            better = _improved(form, policy, values, low)
-            if better is None:
-                return
-            # Far from the optimum sweeps are cheaper than solves; two doubles a value are near it.
-            if rounds and low is None:
-                values, better = _approach(form, pairs, values, rounds)
-            policy = better
+        for reached, bracket in policy_iterations(form, problem.mdp.pairs, self.warm_up, policy):
+            yield _iterate(form, reached, bracket.high, bracket.low if bracket.low.any() else None)
+
+
+def policy_iterations(
+    form: StandardForm, pairs: Pairs, rounds: int, policy: Policy | None = None, values: FloatArray | None = None
+) -> Iterator[tuple[Policy, Bracket]]:
+    """Yield policies and their exact values until no action improves.
+
+    Parameters
+    ----------
+    form : StandardForm
+    pairs : Pairs
+    rounds : int
+        Rounds of modified policy iteration between exact evaluations, unless a policy is given.
+    policy : Policy, optional
+        Where to begin; its randomisation is kept on ties.
+    values : FloatArray [S], optional
+        Values to begin with.
+    """
+    values = np.zeros(form.n_states) if values is None else values
+    if policy is None:
+        values, policy = _approach(form, pairs, values, rounds)
+    else:
+        rounds = 0
+    best, stalled = -np.inf, 0
+    while stalled < MOST_STALLED:
+        bracket = relative_values(policy_chain(form, policy.pair_probabilities), values)
+        stalled = stalled + 1 if bracket.upper <= best else 0
+        best = max(best, bracket.lower)
+        values, low = bracket.high, bracket.low if bracket.low.any() else None
+        yield policy, bracket
+        better = _improved(form, policy, values, low)
+        if better is None:
+            return
+        # Far from the optimum sweeps are cheaper than solves; two doubles a value are near it.
+        if rounds and low is None:
+            values, better = _approach(form, pairs, values, rounds)
+        policy = better
 
 
 def improve(form: StandardForm, values: FloatArray) -> tuple[FloatArray, IntArray]:

@@ -50,6 +50,8 @@ class KLDual:
         """Return why the problem cannot be answered, or None."""
         if problem.regularizer is None:
             return "it needs a KL term; PolicyIteration answers the plain question"
+        if problem.limits:
+            return "it cannot keep constraints; OccupancyProgram can"
         return None
 
     def iterate(

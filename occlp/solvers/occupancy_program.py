@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from occlp._typing import AnyArray, FloatArray
+from occlp.certificate import priced, to_multipliers
 from occlp.errors import BackendMissing
 from occlp.evaluation import formulate, pair_residuals
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, SolverFailure, Start
+from occlp.solvers.decomposition import Decomposition
 from occlp.standard import StandardForm, flow_matrix
 
 #: Options that ask each backend for the accuracy it can reach; `OccupancyProgram.options` go on top.
@@ -78,7 +80,7 @@ class OccupancyProgram:
         """Return the cvxpy Problem in the user's units and sense, unscaled.
 
         Its variable is named ``occupancy`` [pairs]; its constraints are labelled ``flow`` [S],
-        ``mass`` and ``nonnegative`` [pairs]. Pairs that a KL term excludes are not in it.
+        ``mass``, ``nonnegative`` [pairs] and the names of the problem's own. Pairs that a KL term excludes are not in it.
         """
         import cvxpy
 
@@ -90,6 +92,10 @@ class OccupancyProgram:
             (cvxpy.sum(occupancy) == 1).set_label("mass"),
             (occupancy >= 0).set_label("nonnegative"),
         ]
+        for name, limit in problem.limits.items():
+            value = limit.expression.coefficients(problem.mdp, problem.rest)[kept] @ occupancy
+            relations = {"<=": value <= limit.bound, ">=": value >= limit.bound, "==": value == limit.bound}
+            constraints.append(relations[limit.relation].set_label(name))
         objective = problem.mdp.pair_rewards[kept] @ occupancy
         if form.term is not None:
             objective += form.sign * form.scale * form.term.expression(occupancy, kept)
@@ -103,10 +109,14 @@ class OccupancyProgram:
         form = formulate(problem)
         backend = self._backend(problem)
         answer = _solve_scaled(form, backend, {**BACKEND_OPTIONS.get(backend, {}), **self.options})
+        if answer is None:  # the backend says that the constraints cannot be met; the proof is not left to it
+            yield from Decomposition().iterate(problem, tol=tol, rng=rng)
+            return
         factor = form.sign * form.scale
         yield Iterate(
             policy=_policy(problem, form, answer),
             values=factor * answer.values,
+            multipliers=to_multipliers(form, form.limits.feasible_prices(answer.prices)),
             claims={"backend": backend, "status": answer.status, "mass_multiplier": factor * answer.mass_multiplier},
         )
 
@@ -131,6 +141,7 @@ class _Answer:
 
     occupancy: FloatArray  # [pairs]
     values: FloatArray  # [S]
+    prices: FloatArray  # [k]
     mass_multiplier: float
     status: str
 
@@ -143,7 +154,7 @@ def _support(form: StandardForm) -> tuple[AnyArray, AnyArray]:
     return kept, np.unique(form.states[kept])
 
 
-def _solve_scaled(form: StandardForm, backend: str, options: Mapping[str, Any]) -> _Answer:
+def _solve_scaled(form: StandardForm, backend: str, options: Mapping[str, Any]) -> _Answer | None:
     import cvxpy
 
     kept, states = _support(form)
@@ -160,19 +171,23 @@ def _solve_scaled(form: StandardForm, backend: str, options: Mapping[str, Any]) 
     if form.term is not None:
         objective = objective + mass * form.term.expression(scaled / mass, kept)
         weight = 1.0 / max(1.0, form.term.strength)
-    program = cvxpy.Problem(cvxpy.Maximize(weight * objective), [flow_rows, total, scaled >= 0])
+    limits = [(row[kept] @ scaled == 0) if same else (row[kept] @ scaled <= 0) for row, same in _rows(form)]
+    program = cvxpy.Problem(cvxpy.Maximize(weight * objective), [flow_rows, total, scaled >= 0, *limits])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "may be inaccurate": the certificate decides
             program.solve(solver=backend, **options)
     except (cvxpy.error.SolverError, ArithmeticError, ValueError, TypeError, RuntimeError) as error:
         raise SolverFailure(f"the backend {backend} failed: {error}") from error
+    if limits and program.status in ("infeasible", "infeasible_inaccurate", "infeasible_or_unbounded"):
+        return None
     if program.status not in ANSWERED:
         raise SolverFailure(
             f"the backend {backend} says {program.status!r}, but this program always has an optimum. "
             "Try another backend, or PolicyIteration."
         )
-    parts = [np.asarray(part, dtype=np.float64) for part in (scaled.value, flow_rows.dual_value, total.dual_value)]
+    found = [scaled.value, flow_rows.dual_value, total.dual_value, *(limit.dual_value for limit in limits)]
+    parts = [np.asarray(part, dtype=np.float64) for part in found]
     if any(part.dtype == object or not np.isfinite(part).all() for part in parts):
         raise SolverFailure(f"the backend {backend} says {program.status!r} but returned no finite numbers.")
     solution = parts[0] / mass
@@ -185,13 +200,19 @@ def _solve_scaled(form: StandardForm, backend: str, options: Mapping[str, Any]) 
     occupancy, values = np.zeros(form.n_pairs), np.zeros(form.n_states)
     occupancy[kept] = solution
     values[states] = row_scale * parts[1] / weight
-    return _Answer(occupancy, values, float(parts[2]) / weight, str(program.status))
+    prices = np.array([float(part) for part in parts[3:]]) / weight
+    return _Answer(occupancy, values, prices, float(parts[2]) / weight, str(program.status))
+
+
+def _rows(form: StandardForm) -> list[tuple[FloatArray, bool]]:
+    return list(zip(form.limits.rows, form.limits.equal.tolist(), strict=True))
 
 
 def _policy(problem: Problem, form: StandardForm, answer: _Answer) -> Policy:
     """Policy of an answer: from the occupancy, greedy in the values where there is no mass; with KL from the duals."""
     pairs = problem.mdp.pairs
-    scores, _ = pair_residuals(form, answer.values, None)
+    rewards, _ = priced(form, form.limits.feasible_prices(answer.prices))
+    scores, _ = pair_residuals(form, answer.values, None, rewards)
     if form.term is not None:
         assert problem.regularizer is not None
         return soft_policy(form, scores, problem.regularizer.reference)

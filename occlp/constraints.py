@@ -1,0 +1,237 @@
+"""Linear questions to an occupancy: expressions such as ``oc.expected("wear")``, and limits on them.
+
+An expression is linear in the occupancy; comparing it with a number makes a constraint. Nothing is
+checked against a model before a `Problem` is made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeAlias
+
+import numpy as np
+
+from occlp._typing import FloatArray
+from occlp.errors import InvalidProblem
+from occlp.model import MDP
+
+Relation: TypeAlias = Literal["<=", ">=", "=="]
+
+
+@dataclass(frozen=True, eq=False)
+class _Atom:
+    """One linear functional of the occupancy: a named cost, an [S, A] array, or an indicator of pairs."""
+
+    kind: Literal["name", "array", "visits"]
+    what: Any
+    total: bool  # on the return scale, divided by 1 − γ
+
+    def __str__(self) -> str:
+        inside = {"name": repr(self.what), "array": "array"}.get(self.kind)
+        if inside is not None:
+            return f"expected{'_total' if self.total else ''}({inside})"
+        states, actions = self.what
+        listed = [f"states={states!r}"] * (states is not None) + [f"actions={actions!r}"] * (actions is not None)
+        return f"visits({', '.join(listed)})"
+
+
+@dataclass(frozen=True, eq=False)
+class LinearExpression:
+    """A linear function of the occupancy: sums and multiples of expectations and visits.
+
+    Supports ``+``, ``-``, multiplication and division by numbers, and comparison with a number, which
+    makes a `Constraint`. Two expressions cannot be compared with each other: move both to one side.
+    """
+
+    terms: tuple[tuple[float, _Atom], ...]
+
+    def __add__(self, other: object) -> LinearExpression:
+        if not isinstance(other, LinearExpression):
+            return NotImplemented
+        return LinearExpression(self.terms + other.terms)
+
+    def __neg__(self) -> LinearExpression:
+        return -1.0 * self
+
+    def __sub__(self, other: object) -> LinearExpression:
+        if not isinstance(other, LinearExpression):
+            return NotImplemented
+        return self + -other
+
+    def __mul__(self, factor: object) -> LinearExpression:
+        if isinstance(factor, bool) or not isinstance(factor, int | float | np.number):
+            return NotImplemented
+        return LinearExpression(tuple((float(factor) * weight, atom) for weight, atom in self.terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: object) -> LinearExpression:
+        if isinstance(divisor, bool) or not isinstance(divisor, int | float | np.number):
+            return NotImplemented
+        return self * (1.0 / float(divisor))
+
+    def __le__(self, bound: object) -> Constraint:
+        return Constraint(self, "<=", _bound(bound))
+
+    def __ge__(self, bound: object) -> Constraint:
+        return Constraint(self, ">=", _bound(bound))
+
+    def __eq__(self, bound: object) -> Constraint:  # type: ignore[override]
+        return Constraint(self, "==", _bound(bound))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> NoReturn:
+        raise InvalidProblem("an expression has no truth value; comparisons cannot be chained as a <= x <= b.")
+
+    def __str__(self) -> str:
+        parts = []
+        for weight, atom in self.terms:
+            factor = "" if abs(weight) == 1 else f"{abs(weight):g}*"
+            parts.append(f"{'-' if weight < 0 else '+'} {factor}{atom}")
+        text = " ".join(parts)
+        return text.removeprefix("+ ")
+
+    def coefficients(self, mdp: MDP, rest: float) -> FloatArray:
+        """One coefficient a pair, [pairs]; the expression is their sum weighted by the occupancy.
+
+        Raises `InvalidProblem` for a name, label or shape that the model does not know.
+        """
+        total = np.zeros(mdp.n_pairs)
+        for weight, atom in self.terms:
+            total += weight * _coefficients(atom, mdp) / (rest if atom.total else 1.0)
+        return total
+
+    @property
+    def name(self) -> str | None:
+        """The cost's name when the expression is one named expectation, else None."""
+        if len(self.terms) == 1 and self.terms[0][1].kind == "name":
+            return str(self.terms[0][1].what)
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Constraint:
+    """A limit on a linear expression of the occupancy."""
+
+    expression: LinearExpression
+    relation: Relation
+    bound: float
+
+    def __bool__(self) -> NoReturn:
+        raise InvalidProblem("a constraint has no truth value; comparisons cannot be chained as a <= x <= b.")
+
+    def __str__(self) -> str:
+        return f"{self.expression} {self.relation} {self.bound:g}"
+
+
+def expected(what: str | Any) -> LinearExpression:
+    """Return the expectation of a cost per step, Σ d(s, a) c(s, a), as an expression.
+
+    Parameters
+    ----------
+    what : str or array [S, A]
+        "reward", the name of a cost of the model, or numbers of your own (entries of pairs that do not
+        exist are ignored).
+
+    Examples
+    --------
+    >>> import occlp as oc
+    >>> print(oc.expected("wear") + 2 * oc.expected("reward") <= 0.25)
+    expected('wear') + 2*expected('reward') <= 0.25
+    """
+    return LinearExpression(((1.0, _atom(what, total=False)),))
+
+
+def expected_total(what: str | Any) -> LinearExpression:
+    """Return the expectation on the return scale, Σ d(s, a) c(s, a) / (1 − γ); see `expected`."""
+    return LinearExpression(((1.0, _atom(what, total=True)),))
+
+
+def visits(
+    states: Iterable[Hashable] | Hashable | None = None, actions: Iterable[Hashable] | Hashable | None = None
+) -> LinearExpression:
+    """Return the expected discounted visits of a set of pairs, as in ``result.visits``: occupancy / (1 − γ).
+
+    Parameters
+    ----------
+    states, actions : label or collection of labels, optional
+        Pairs whose state and action are among these; None means all.
+    """
+    if states is None and actions is None:
+        raise InvalidProblem("visits() needs states=, actions= or both: all pairs together are always 1/(1 − γ).")
+    return LinearExpression(((1.0, _Atom("visits", (states, actions), total=True)),))
+
+
+def name_constraints(constraints: Mapping[str, Constraint] | Sequence[Constraint] | None) -> dict[str, Constraint]:
+    """Name constraints: the keys of a mapping; in a list the cost's name, or the text of the constraint.
+
+    Raises `InvalidProblem` for a clash of names and for anything that is not a constraint.
+    """
+    if constraints is None:
+        return {}
+    named: dict[str, Constraint] = {}
+    if isinstance(constraints, Mapping):
+        items = list(constraints.items())
+    elif isinstance(constraints, Constraint):
+        raise InvalidProblem("constraints= takes a list or a dict: write [constraint].")
+    else:
+        items = [(_name(constraint), constraint) for constraint in constraints]
+    for name, constraint in items:
+        if not isinstance(constraint, Constraint):
+            raise InvalidProblem(f"{constraint!r} is not a constraint. Write oc.expected('wear') <= 0.25, for example.")
+        if name in named:
+            raise InvalidProblem(f"two constraints are called {name!r}. Give constraints as a dict with a name for each.")
+        named[str(name)] = constraint
+    return named
+
+
+def _name(constraint: Any) -> str:
+    if not isinstance(constraint, Constraint):
+        raise InvalidProblem(f"{constraint!r} is not a constraint. Write oc.expected('wear') <= 0.25, for example.")
+    return constraint.expression.name or str(constraint)
+
+
+def _bound(bound: object) -> float:
+    if isinstance(bound, LinearExpression):
+        raise InvalidProblem("compare an expression with a number: write a - b <= 0 for a <= b.")
+    if isinstance(bound, bool) or not isinstance(bound, int | float | np.number):
+        raise InvalidProblem(f"the bound {bound!r} is not a number.")
+    value = float(bound)
+    if not math.isfinite(value):
+        raise InvalidProblem(f"the bound {value} is not finite. Leave a constraint out to have no limit.")
+    return value
+
+
+def _atom(what: Any, *, total: bool) -> _Atom:
+    if isinstance(what, str):
+        return _Atom("name", what, total)
+    array = np.array(what, dtype=np.float64)
+    if array.ndim != 2:
+        raise InvalidProblem(f"expected() takes the name of a cost or an [S, A] array, not shape {list(array.shape)}.")
+    return _Atom("array", array, total)
+
+
+def _coefficients(atom: _Atom, mdp: MDP) -> FloatArray:
+    pairs = mdp.pairs
+    if atom.kind == "visits":
+        states, actions = atom.what
+        return pairs.select(states, actions).astype(np.float64)
+    if atom.kind == "array":
+        if atom.what.shape != (mdp.n_states, mdp.n_actions):
+            raise InvalidProblem(
+                f"an array in expected() is [S, A] = [{mdp.n_states}, {mdp.n_actions}], not {list(atom.what.shape)}."
+            )
+        values: FloatArray = atom.what[pairs.states, pairs.actions]
+        if not np.isfinite(values).all():
+            pair = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise InvalidProblem(f"the array in expected() holds {values[pair]} at {pairs.describe(pair)}.")
+        return values
+    if atom.what == "reward":
+        return mdp.pair_rewards
+    if atom.what not in mdp.pair_costs:
+        known = ", ".join(map(repr, ["reward", *mdp.pair_costs]))
+        raise InvalidProblem(f"the model has no cost {atom.what!r}. It has {known}.")
+    return mdp.pair_costs[atom.what]
