@@ -56,7 +56,12 @@ class Certificate:
     policy_values, policy_values_low : FloatArray [S]
         The same for the returned policy, proving what it attains.
     multipliers : mapping of str to float
-        Prices of the constraints.
+        Prices of the constraints: improvement of the objective per unit by which a bound is relaxed.
+    sensitivity : mapping of str to float
+        Signed derivative of the objective with respect to each bound.
+    infeasible_by : float or None
+        Where set, the certificate proves that no policy keeps the constraints: weighted with the
+        multipliers, their violation is at least this much under every policy.
     pair_reduced_costs : FloatArray [pairs]
         By how much each pair falls short of the best; 0 on optimal pairs.
     fingerprint : str
@@ -81,6 +86,8 @@ class Certificate:
     fingerprint: str
     violation: float = 0.0
     multipliers: Mapping[str, float] = field(default_factory=dict)
+    sensitivity: Mapping[str, float] = field(default_factory=dict)
+    infeasible_by: float | None = None
     exact: bool = False
     assumptions: tuple[str, ...] = ()
 
@@ -94,7 +101,7 @@ class Certificate:
     def to_json(self) -> str:
         """Write the certificate as one JSON object; numbers keep every digit."""
         plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
-        plain |= {"multipliers": dict(self.multipliers), "format": "occlp-certificate", "version": 1}
+        plain |= {"multipliers": dict(self.multipliers), "sensitivity": dict(self.sensitivity), "format": "occlp-certificate", "version": 1}
         return json.dumps(plain)
 
     @classmethod
@@ -186,6 +193,15 @@ def to_multipliers(form: StandardForm, prices: FloatArray) -> dict[str, float]:
     return dict(zip(form.limits.names, map(float, values), strict=True))
 
 
+def _sensitivity(form: StandardForm, prices: FloatArray) -> dict[str, float]:
+    """d(objective) / d(bound): raising the bound of ≤ relaxes it, raising that of ≥ tightens it."""
+    multipliers = to_multipliers(form, prices)
+    return {
+        name: float(form.sign * sign * multipliers[name]) + 0.0
+        for name, sign in zip(form.limits.names, form.limits.signs, strict=True)
+    }
+
+
 def to_prices(form: StandardForm, multipliers: Mapping[str, float]) -> FloatArray:
     """Multipliers back to prices, [k]; missing ones are zero, numbers that are not finite too."""
     values = np.array([float(multipliers.get(name, 0.0)) for name in form.limits.names])
@@ -221,5 +237,33 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         fingerprint=problem.fingerprint,
         violation=form.limits.violation(found.pair_occupancy),
         multipliers=to_multipliers(form, upper.prices),
+        sensitivity=_sensitivity(form, upper.prices),
+        assumptions=("double precision, rounding bounded",),
+    )
+
+
+def certify_infeasible(problem: Problem, form: StandardForm, found: Assessment, upper: UpperBound) -> Certificate:
+    """Write down the proof that no policy keeps the constraints.
+
+    `upper` bounds minus the priced violation over all policies, with the rewards left out.
+    """
+    high, low = upper.values
+    weights = upper.prices / form.limits.units
+    return Certificate(
+        lower=np.nan,
+        upper=np.nan,
+        gap=np.inf,
+        rounding=2.0 * upper.rounding,
+        spread=form.scale * form.spread,
+        shift=0.0,
+        values=frozen(np.array(high)),
+        values_low=frozen(np.zeros_like(high) if low is None else np.array(low)),
+        policy_values=frozen(found.bracket.high),
+        policy_values_low=frozen(found.bracket.low),
+        pair_reduced_costs=frozen(upper.scores.max() - upper.scores),
+        fingerprint=problem.fingerprint,
+        violation=form.limits.violation(found.pair_occupancy),
+        multipliers=dict(zip(form.limits.names, map(float, weights), strict=True)),
+        infeasible_by=-upper.value,
         assumptions=("double precision, rounding bounded",),
     )

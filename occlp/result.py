@@ -125,6 +125,11 @@ class Result(Evaluation):
         return self.certificate.multipliers
 
     @property
+    def sensitivity(self) -> Mapping[str, float]:
+        """Derivative of the objective with respect to each bound, signed."""
+        return self.certificate.sensitivity
+
+    @property
     def lost(self) -> FloatArray:
         """Where the objective falls short of the certified bound: d^π · reduced cost, as an [S, A] table.
 

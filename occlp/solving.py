@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from occlp.certificate import Certificate, certify
-from occlp.errors import InvalidProblem, NotCertified, OccupancyError, Unsupported
-from occlp.evaluation import formulate, to_evaluation
+from occlp.certificate import Certificate, certify, certify_infeasible
+from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unsupported
+from occlp.evaluation import Evaluation, assess, formulate, to_evaluation
 from occlp.model import MDP
 from occlp.problem import Problem, as_problem
 from occlp.result import Result, Status, Timing
 from occlp.solvers import default_solver, polisher
-from occlp.solvers.base import Iterate, Solver, SolverFailure, Start
+from occlp.solvers.base import InfeasibleProof, Iterate, Solver, SolverFailure, Start
+from occlp.solvers.decomposition import minimal_conflict
 from occlp.tracking import Reference, Tracker
 
 #: Answers further than this from the bound (relative to the spread of the rewards) are not polished:
@@ -112,6 +113,8 @@ def solve(
         For a question or an option that makes no sense.
     Unsupported
         When the solver cannot answer this question.
+    Infeasible
+        When it is proved that no policy keeps the constraints; names a minimal conflict.
     NotCertified
         When the method failed or missed its tolerance (with ``check=True``); carries ``.result``.
 
@@ -135,6 +138,8 @@ def solve(
         problem, solver, tol=tol, atol=atol, rng=np.random.default_rng(rng), limit=limit, start=start,
         reference=reference, progress=progress,
     )  # fmt: skip
+    if check and result.status is Status.INFEASIBLE:
+        raise Infeasible(result.message, result)
     if check and (result.status is Status.FAILED or (result.status is Status.BOUNDED and solver.promises_tol)):
         raise NotCertified(f"{result.solver}: {result.message}", result)
     return result
@@ -142,7 +147,10 @@ def solve(
 
 def find_reference(problem: Problem, tol: float) -> Reference | None:
     """Solve the problem by the default method, so that other methods are judged against the true optimum."""
-    return Reference.from_iterates(problem, default_solver(problem), tol)
+    try:
+        return Reference.from_iterates(problem, default_solver(problem), tol)
+    except SolverFailure:  # an infeasible problem has no optimum to compare with
+        return None
 
 
 def run(
@@ -158,43 +166,20 @@ def run(
     progress: Callable[[int, float], None] | None = None,
 ) -> Result:
     """Run one solver to its end, to a limit or to the tolerance; never raises for a failed run."""
-    limit = limit or Limit()
     began = time.perf_counter()
     tracker = Tracker(problem, tol, reference)
-    iterations, samples, stopped, failure = 0, 0, None, None
-    iterate: Iterate | None = None
-    try:
-        for iterate in solver.iterate(problem, tol=tol, rng=rng, start=start):
-            iterations, samples = iterations + 1, iterate.samples
-            seconds = time.perf_counter() - began
-            stopped = limit.reached(seconds, iterations, samples)
-            if tracker.due(iterations) or stopped is not None:
-                gap = tracker.record(iterate, iterations, seconds)
-                if progress is not None:
-                    progress(iterations, gap)
-                if tracker.reached(atol):
-                    stopped = None
-                    break
-            if stopped is not None:
-                break
-    except KeyboardInterrupt:
-        stopped = "the user (Ctrl-C)"
-    except MemoryError:
-        stopped = "a lack of memory"
-    except SolverFailure as error:
-        failure = str(error)
-    except OccupancyError:
-        raise
-    except Exception as error:  # a third party's crash is a failed run with a name, not ours to pass on
-        failure = f"the method raised {type(error).__name__}: {error}"
+    job = _Job(solver, tracker, limit or Limit(), atol, began, progress)
+    outcome = job.drive(solver.iterate(problem, tol=tol, rng=rng, start=start))
     elapsed = time.perf_counter() - began
-    if iterate is not None and failure is None:
-        tracker.record(iterate, iterations, elapsed)
-    tracker.fall_back(start)
-    polished = _polish(tracker, solver, limit, began, atol) if failure is None and stopped is None else 0
-    certificate, evaluation = _judge(problem, tracker)
-    status, message = _verdict(certificate, tol, atol, stopped, failure, polished)
-    timing = Timing(time.perf_counter() - began, elapsed, time.perf_counter() - began - elapsed)
+    if outcome.proof is not None:
+        certificate, evaluation, message = _disprove(problem, outcome.proof)
+        status = Status.INFEASIBLE
+    else:
+        tracker.fall_back(start)
+        polished = job.polish() if outcome.failure is None and outcome.stopped is None else 0
+        certificate, evaluation = _judge(problem, tracker)
+        status, message = _verdict(certificate, tol, atol, outcome, polished)
+    total = time.perf_counter() - began
     return Result(
         **vars(evaluation),
         status=status,
@@ -202,10 +187,96 @@ def run(
         certificate=certificate,
         solver=describe(solver),
         history=tracker.history(),
-        timing=timing,
-        iterations=iterations,
-        samples=samples,
+        timing=Timing(total, elapsed, total - elapsed),
+        iterations=outcome.iterations,
+        samples=outcome.samples,
     )
+
+
+@dataclass
+class _Outcome:
+    """How the iterations ended."""
+
+    iterations: int = 0
+    samples: int = 0
+    stopped: str | None = None
+    failure: str | None = None
+    proof: InfeasibleProof | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One run: the loop over the iterates, and what is done to the answer afterwards."""
+
+    solver: Solver
+    tracker: Tracker
+    limit: Limit
+    atol: float
+    began: float
+    progress: Callable[[int, float], None] | None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self.began
+
+    def drive(self, iterates: Iterator[Iterate]) -> _Outcome:
+        """Judge iterates until the method, a limit, the tolerance or the user ends the run."""
+        outcome = _Outcome()
+        last: Iterate | None = None
+        try:
+            for last in iterates:
+                outcome.iterations, outcome.samples = outcome.iterations + 1, last.samples
+                if self._finished(last, outcome):
+                    break
+        except KeyboardInterrupt:
+            outcome.stopped = "the user (Ctrl-C)"
+        except MemoryError:
+            outcome.stopped = "a lack of memory"
+        except InfeasibleProof as proof:
+            outcome.proof = proof
+        except SolverFailure as error:
+            outcome.failure = str(error)
+        except OccupancyError:
+            raise
+        except Exception as error:  # a third party's crash is a failed run with a name, not ours to pass on
+            outcome.failure = f"the method raised {type(error).__name__}: {error}"
+        if last is not None and outcome.failure is None:
+            self.tracker.record(last, outcome.iterations, self.seconds)
+        return outcome
+
+    def _finished(self, iterate: Iterate, outcome: _Outcome) -> bool:
+        outcome.stopped = self.limit.reached(self.seconds, outcome.iterations, outcome.samples)
+        if self.tracker.due(outcome.iterations) or outcome.stopped is not None:
+            gap = self.tracker.record(iterate, outcome.iterations, self.seconds)
+            if self.progress is not None:
+                self.progress(outcome.iterations, gap)
+            if self.tracker.reached(self.atol):
+                outcome.stopped = None
+                return True
+        return outcome.stopped is not None
+
+    def polish(self) -> int:
+        """Carry the answer of a method of limited accuracy to the last digit; returns the improvements made.
+
+        An exact method starts from the answer, so it also settles the actions of states that are not visited.
+        """
+        tracker = self.tracker
+        exact = polisher(tracker.problem, self.solver)
+        if exact is None or not tracker.is_near(POLISH_LIMIT):
+            return 0
+        smooth = tracker.form.term is not None  # one policy is optimal then, and close is as good as there
+        if smooth and tracker.reached(self.atol):
+            return 0
+        improvements = -1
+        start = tracker.best_policy
+        for iterate in exact.iterate(tracker.problem, tol=tracker.tol, rng=np.random.default_rng(0), start=start):
+            tracker.record(iterate, None, 0.0, prefer=True)
+            improvements += 1
+            late = self.limit.seconds is not None and self.seconds >= self.limit.seconds
+            if late or improvements >= MOST_IMPROVEMENTS or (smooth and tracker.reached(self.atol)):
+                break
+        return max(improvements, 0)
 
 
 def describe(solver: Any) -> str:
@@ -229,46 +300,36 @@ def _check_options(tol: Any, atol: Any, certify: str) -> None:
         raise Unsupported(f"certify={certify!r} is not available in this version; 'float' is.")
 
 
-def _polish(tracker: Tracker, solver: Solver, limit: Limit, began: float, atol: float) -> int:
-    """Carry the answer of a method of limited accuracy to the last digit; returns the improvements made.
-
-    An exact method starts from the answer, so it also settles the actions of states that are not visited.
-    """
-    exact = polisher(tracker.problem, solver)
-    if exact is None or tracker.gap > POLISH_LIMIT * tracker.form.spread:
-        return 0
-    smooth = tracker.form.term is not None  # one policy is optimal then, and close is as good as there
-    if smooth and tracker.reached(atol):
-        return 0
-    improvements = -1
-    start = tracker.best_policy
-    for iterate in exact.iterate(tracker.problem, tol=tracker.tol, rng=np.random.default_rng(0), start=start):
-        tracker.record(iterate, None, 0.0, prefer=True)
-        improvements += 1
-        late = limit.seconds is not None and time.perf_counter() - began >= limit.seconds
-        if late or improvements >= MOST_IMPROVEMENTS or (smooth and tracker.reached(atol)):
-            break
-    return max(improvements, 0)
-
-
 def _judge(problem: Problem, tracker: Tracker) -> tuple[Certificate, Any]:
     form = formulate(problem)
     found, upper, kept = tracker.final()
     return certify(problem, form, found, upper, kept=kept), to_evaluation(problem, form, tracker.best_policy, found)
 
 
-def _verdict(
-    certificate: Certificate, tol: float, atol: float, stopped: str | None, failure: str | None, polished: int
-) -> tuple[Status, str]:
-    if failure is not None:
-        return Status.FAILED, failure
+def _disprove(problem: Problem, proof: InfeasibleProof) -> tuple[Certificate, Evaluation, str]:
+    """Certificate, evaluation of the policy that comes closest, and words for an infeasible problem."""
+    form = formulate(problem)
+    found = assess(form, proof.policy.pair_probabilities)
+    certificate = certify_infeasible(problem, form, found, proof.bound)
+    evaluation = replace(to_evaluation(problem, form, proof.policy, found), objective=np.nan)
+    names = minimal_conflict(problem, proof)
+    limits = ", ".join(f"{name!r} ({problem.limits[name]})" for name in names)
+    short = form.limits.excess(found.pair_occupancy) * form.limits.units
+    needed = ", ".join(f"{name!r} by {amount:.6g}" for name, amount in zip(form.limits.names, short, strict=True) if amount)
+    what = f"no policy keeps {limits}" if len(names) == 1 else f"no policy keeps all of {limits}"
+    return certificate, evaluation, f"Proved infeasible: {what}. Enough to relax: {needed}."
+
+
+def _verdict(certificate: Certificate, tol: float, atol: float, outcome: _Outcome, polished: int) -> tuple[Status, str]:
+    if outcome.failure is not None:
+        return Status.FAILED, outcome.failure
     allowed = certificate.allowed_gap(tol, atol)
-    mended = (
-        f" The answer was polished by {polished} exact improvement{'' if polished == 1 else 's'}." if polished else ""
-    )
+    mended = f" The answer was polished by {polished} exact improvement{'' if polished == 1 else 's'}." if polished else ""
     if certificate.gap <= allowed:
         return Status.CERTIFIED, Status.CERTIFIED.value + mended
     gap = f"the certified gap is {certificate.gap:.3g}, the tolerance {allowed:.3g}"
-    if stopped is not None:
-        return Status.LIMIT, f"Stopped by {stopped}; {gap}."
+    if not np.isfinite(certificate.gap):
+        gap = f"the policy breaks the constraints by {certificate.violation:.3g}"
+    if outcome.stopped is not None:
+        return Status.LIMIT, f"Stopped by {outcome.stopped}; {gap}."
     return Status.BOUNDED, f"The method finished, but {gap}.{mended}"

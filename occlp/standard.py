@@ -45,6 +45,11 @@ class Limits:
     ranges: FloatArray  # [k]
     signs: FloatArray  # [k]
 
+    def subset(self, kept: IntArray) -> Limits:
+        """Return only the constraints at these positions."""
+        names = tuple(self.names[k] for k in kept)
+        return Limits(names, self.rows[kept], self.equal[kept], self.units[kept], self.ranges[kept], self.signs[kept])
+
     def excess(self, occupancy: FloatArray) -> FloatArray:
         """By how much each row is broken, [k], in units of one; 0 where it is kept."""
         values = self.rows @ occupancy

@@ -70,6 +70,15 @@ class Tracker:
             return math.inf
         return max(self._upper.value - self._best.lower, 0.0)
 
+    def is_near(self, share: float) -> bool:
+        """Whether the best policy is within this share of the spread from the bound, and of the costs from the limits."""
+        if self._best is None or self._upper is None:
+            return False
+        limits = self.form.limits
+        broken = 0.0 if self._best.found is None else limits.excess(self._best.found.pair_occupancy) * limits.units
+        near = self._upper.value - self._best.lower <= share * self.form.spread
+        return near and bool((broken <= share * limits.ranges).all())
+
     @property
     def best_policy(self) -> Policy:
         """The policy with the best lower bound so far."""
@@ -93,8 +102,8 @@ class Tracker:
         except OccupancyError:
             return self.form.scale * self.gap
         values = self._standard_values(iterate)
-        candidate = self._weigh(policy, values)
         prices = to_prices(self.form, iterate.multipliers)
+        candidate = self._weigh(policy, values, prices)
         candidates = [] if values is None else [(values, prices)]
         if candidate.found is not None and not prices.any():
             candidates.append(((candidate.found.bracket.high, candidate.found.bracket.low), None))
@@ -162,7 +171,7 @@ class Tracker:
         doubt = 2.0 * (candidate.objective - candidate.lower) if prefer else 0.0
         return candidate.lower > best.lower - doubt
 
-    def _weigh(self, policy: Policy, values: Values | None) -> _Candidate:
+    def _weigh(self, policy: Policy, values: Values | None, prices: FloatArray) -> _Candidate:
         """Assess a policy: exactly, or by one pass with the solver's own values where the model is large."""
         limits = self.form.limits
         exact = bool(limits.names) or self.form.term is not None or self.form.n_states <= EXACT_STATES
@@ -170,7 +179,9 @@ class Tracker:
             start = None if values is None or limits.names else values[0]
             found = assess(self.form, policy.pair_probabilities, start)
             kept, violation = limits.kept(found.pair_occupancy, self.tol), limits.violation(found.pair_occupancy)
-            return _Candidate(policy, found.lower, found.objective, found, None, kept, violation)
+            # What a violation within the tolerance has gained is taken off again, at the prices known.
+            gained = float(np.abs(prices) @ limits.excess(found.pair_occupancy)) if limits.names else 0.0
+            return _Candidate(policy, found.lower - gained, found.objective, found, None, kept, violation)
         chain = policy_chain(self.form, policy.pair_probabilities)
         bracket = enclose(chain, *values)
         return _Candidate(policy, bracket.lower, bracket.lower, None, values[0])

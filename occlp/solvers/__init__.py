@@ -18,14 +18,11 @@ __all__ = [
 
 def default_solver(problem: Problem) -> Solver:
     """The fastest sound method for a problem (docs/how-to-choose.md)."""
-    if problem.limits:
-        return Decomposition() if problem.regularizer is None else OccupancyProgram(backend="CLARABEL")
-    return PolicyIteration() if problem.regularizer is None else KLDual()
+    if problem.regularizer is not None:
+        return KLDual()
+    return Decomposition() if problem.limits else PolicyIteration()
 
 
 def polisher(problem: Problem, solver: Solver) -> Solver | None:
     """The exact method that mends the last digits of a solver of limited accuracy, or None."""
-    if not isinstance(solver, OccupancyProgram):
-        return None
-    exact = default_solver(problem)
-    return None if isinstance(exact, OccupancyProgram) else exact
+    return default_solver(problem) if isinstance(solver, OccupancyProgram) else None

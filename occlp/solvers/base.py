@@ -27,19 +27,16 @@ class InfeasibleProof(SolverFailure):
 
     Attributes
     ----------
-    prices : FloatArray [k]
-        Weights of the rows of the standard form.
     bound : UpperBound
-        Of minus the priced violation over all policies; negative, which is the proof.
+        Of minus the priced violation over all policies; negative, which is the proof. Its prices weigh
+        the rows of the standard form.
     policy : Policy
         The policy that breaks the constraints least.
-    excess : float
-        By how much it does, in units of the rows.
     """
 
-    def __init__(self, prices: FloatArray, bound: UpperBound, policy: Policy, excess: float) -> None:
+    def __init__(self, bound: UpperBound, policy: Policy) -> None:
         super().__init__("no policy keeps the constraints")
-        self.prices, self.bound, self.policy, self.excess = prices, bound, policy, excess
+        self.bound, self.policy = bound, policy
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,7 +67,7 @@ class Decomposition:
         form = formulate(problem)
         run = _Generation(form, problem.mdp.pairs)
         run.add(np.zeros(len(form.limits.names)), weight=1.0)
-        self._reach_feasibility(run)
+        self.reach_feasibility(run)
         for _ in range(self.max_columns):
             master = run.solve_master()
             gained = run.add(master.prices, weight=1.0)
@@ -76,7 +76,7 @@ class Decomposition:
                 return
         raise SolverFailure(f"no optimum was reached with max_columns={self.max_columns} policies.")
 
-    def _reach_feasibility(self, run: _Generation) -> None:
+    def reach_feasibility(self, run: _Generation) -> None:
         """Add columns until some mixture keeps the constraints; raise a proof where none can."""
         for _ in range(self.max_columns):
             excess, prices = run.solve_feasibility()
@@ -84,12 +84,31 @@ class Decomposition:
                 run.slack = max(excess, 0.0)
                 return
             bound = run.add_for_feasibility(prices)
-            if bound.value < 0:
-                raise InfeasibleProof(prices, bound, run.closest_policy(), excess)
+            tight = excess + bound.value <= 1e-9 or run.stalled  # the smallest relaxation is known, too
+            if bound.value < 0 and tight:
+                raise InfeasibleProof(bound, run.closest_policy())
             if run.stalled:
                 run.slack = excess
                 return
         raise SolverFailure(f"feasibility was not decided with max_columns={self.max_columns} policies.")
+
+
+def minimal_conflict(problem: Problem, proof: InfeasibleProof) -> list[str]:
+    """Return names of constraints that cannot be kept together, although all but any one of them can.
+
+    Deletion filter (Chinneck and Dravnieks 1991) over the constraints that the proof uses.
+    """
+    form, pairs = formulate(problem), problem.mdp.pairs
+    kept = np.flatnonzero(proof.bound.prices)
+    for candidate in kept.copy():
+        fewer = kept[kept != candidate]
+        run = _Generation(replace(form, limits=form.limits.subset(fewer)), pairs)
+        run.add(np.zeros(len(fewer)), weight=1.0)
+        try:
+            Decomposition().reach_feasibility(run)
+        except InfeasibleProof:
+            kept = fewer
+    return [form.limits.names[k] for k in kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +220,7 @@ class _Generation:
         )
 
     def _policy(self, weights: FloatArray) -> Policy:
-        mixture = np.column_stack(self.occupancies) @ weights
+        mixture = np.column_stack(self.occupancies[: len(weights)]) @ weights
         return Policy.from_occupancy(self.pairs, mixture, self.policies[-1])
 
     def _best(self, rewards: FloatArray) -> tuple[Policy, Bracket, FloatArray]:

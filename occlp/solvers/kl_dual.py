@@ -15,6 +15,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from occlp._typing import AnyArray, FloatArray
+from occlp.certificate import priced, to_multipliers, to_prices
 from occlp.evaluation import formulate, pair_residuals
 from occlp.problem import Problem
 from occlp.regularizers import KLTerm
@@ -50,8 +51,6 @@ class KLDual:
         """Return why the problem cannot be answered, or None."""
         if problem.regularizer is None:
             return "it needs a KL term; PolicyIteration answers the plain question"
-        if problem.limits:
-            return "it cannot keep constraints; OccupancyProgram can"
         return None
 
     def iterate(
@@ -62,22 +61,36 @@ class KLDual:
         assert isinstance(form.term, KLTerm)
         assert problem.regularizer is not None
         newton = _Newton(form)
-        values = np.zeros(form.n_states)
+        point = _Point(np.zeros(form.n_states), np.zeros(len(form.limits.names)))
+        strengths = _continuation(form.term.strength, form.reward_range)
         if isinstance(start, Result):  # a result brings its certifying values
-            values = form.sign * start.certificate.values / form.scale
+            prices = to_prices(form, start.certificate.multipliers)
+            point = _Point(form.sign * start.certificate.values / form.scale, prices)
             strengths = [form.term.strength]
-        else:
-            strengths = _continuation(form.term.strength, form.reward_range)
         for strength in strengths:
             final = strength == form.term.strength
             for _ in range(self.max_steps):
-                values, decrement = newton.step(values, strength)
+                point, decrement = newton.step(point, strength)
                 if final:
-                    scores, _ = pair_residuals(form, values, None)
-                    policy = soft_policy(form, scores, problem.regularizer.reference)
-                    yield Iterate(policy, form.sign * form.scale * values)
-                if decrement <= (1e-30 if final else 1e-3 * strength):
+                    yield _iterate(problem, form, point)
+                if decrement <= (1e-30 if final else 1e-3 * strength) and not newton.change_active(point, strength):
                     break
+
+
+def _iterate(problem: Problem, form: StandardForm, point: _Point) -> Iterate:
+    assert problem.regularizer is not None
+    prices = form.limits.feasible_prices(point.prices)
+    scores, _ = pair_residuals(form, point.values, None, priced(form, prices)[0])
+    policy = soft_policy(form, scores, problem.regularizer.reference)
+    return Iterate(policy, form.sign * form.scale * point.values, multipliers=to_multipliers(form, prices))
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Where the dual is: values of the states and prices of the constraints."""
+
+    values: FloatArray  # [S]
+    prices: FloatArray  # [k]
 
 
 def _continuation(strength: float, reward_range: float) -> list[float]:
@@ -89,60 +102,81 @@ def _continuation(strength: float, reward_range: float) -> list[float]:
 
 
 class _Newton:
-    """Newton steps on the pairs and states of the prior's support."""
+    """Newton steps on the pairs and states of the prior's support, with an active set of constraints.
+
+    The unknowns are the values of all states but one, and the prices of the active constraints.
+    """
 
     def __init__(self, form: StandardForm) -> None:
         assert isinstance(form.term, KLTerm)
         self.form, self.term = form, form.term
         self.pairs: AnyArray = np.flatnonzero(form.term.support)
-        self.states: AnyArray = np.unique(form.states[self.pairs])
+        states = np.unique(form.states[self.pairs])
+        pinned = int(np.argmax(form.initial[states]))
+        self.states: AnyArray = np.delete(states, pinned)
         self.flow: Any = sparse.csr_array(flow_matrix(form)[self.states][:, self.pairs])
-        self.pinned = int(np.argmax(form.initial[self.states]))
-        self.free = np.delete(np.arange(len(self.states)), self.pinned)
+        self.active = np.array(form.limits.equal)
+        self.changes = 0
 
-    def dual(self, values: FloatArray, strength: float) -> tuple[float, FloatArray]:
+    def dual(self, point: _Point, strength: float) -> tuple[float, FloatArray]:
         """Value of g and the Gibbs distribution p, [kept pairs]."""
         form, term = self.form, replace(self.term, strength=strength)
-        scores, _ = pair_residuals(form, values, None)
-        value = form.rest * float(form.initial @ values) + term.bound(scores)
+        scores, _ = pair_residuals(form, point.values, None, priced(form, point.prices)[0])
+        value = form.rest * float(form.initial @ point.values) + term.bound(scores)
         return value, term.maximizer(scores)[self.pairs]
 
-    def step(self, values: FloatArray, strength: float) -> tuple[FloatArray, float]:
-        """One damped Newton step; returns the new values and the Newton decrement squared (scaled)."""
-        form = self.form
-        value, gibbs = self.dual(values, strength)
-        mass = self.flow @ gibbs
-        gradient = form.rest * form.initial[self.states] - mass
-        direction, decrement = np.zeros(form.n_states), 0.0
-        if len(self.free):
-            direction[self.states[self.free]] = self._direction(gibbs, mass, gradient, strength)
-            decrement = float(-(gradient @ direction[self.states]))
+    def change_active(self, point: _Point, strength: float) -> bool:
+        """Drop constraints with a negative price and take up broken ones; whether anything changed."""
+        limits = self.form.limits
+        if not len(limits.names) or self.changes > 20 * len(limits.names):
+            return False
+        _, gibbs = self.dual(point, strength)
+        broken = limits.rows[:, self.pairs] @ gibbs > 1e-12
+        active = limits.equal | (self.active & (point.prices > 0)) | (~self.active & broken)
+        changed = bool((active != self.active).any())
+        point.prices[~active] = 0.0
+        self.active, self.changes = active, self.changes + changed
+        return changed
+
+    def step(self, point: _Point, strength: float) -> tuple[_Point, float]:
+        """One damped Newton step; returns the new point and the Newton decrement squared (scaled)."""
+        form, n = self.form, len(self.states)
+        value, gibbs = self.dual(point, strength)
+        rows = sparse.csr_array(sparse.vstack([self.flow, form.limits.rows[self.active][:, self.pairs]]))
+        source = np.append(form.rest * form.initial[self.states], np.zeros(int(self.active.sum())))
+        mass = rows @ gibbs
+        gradient = source - mass
+        if not len(gradient):
+            return point, 0.0
+        direction = _direction(rows, gibbs, mass, gradient, strength)
+        decrement = float(-(gradient @ direction))
         if not decrement > 0:
-            return values, 0.0
+            return point, 0.0
         length = 1.0
         while length > 1e-10:
-            trial = values + length * direction
+            values, prices = point.values.copy(), point.prices.copy()
+            values[self.states] += length * direction[:n]
+            prices[self.active] += length * direction[n:]
+            trial = _Point(values, prices)
             new, _ = self.dual(trial, strength)
             # Near the optimum the decrease drowns in rounding: the full step is then the right one.
             if new <= value - 1e-4 * length * decrement or decrement <= 1e-14 * (abs(value) + strength):
                 return trial, decrement
             length *= 0.5
-        return values, 0.0
+        return point, 0.0
 
-    def _direction(self, gibbs: FloatArray, mass: FloatArray, gradient: FloatArray, strength: float) -> FloatArray:
-        """Solve F (diag(p) − ppᵀ) Fᵀ δ = −τ ∇g with the pinned state left out (Sherman-Morrison)."""
-        free = self.free
-        flow = self.flow[free]
-        hessian = sparse.csc_array((flow * gibbs) @ flow.T)
-        diagonal = hessian.diagonal()
-        ridge = 1e-14 * diagonal.max() + 1e-300
-        factors = splu(
-            hessian + ridge * sparse.eye_array(len(free), format="csc"),
-            permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True},
-        )  # fmt: skip
-        right = factors.solve(np.column_stack([-strength * gradient[free], mass[free]]))
-        plain, rank_one = right[:, 0], right[:, 1]
-        denominator = 1.0 - float(mass[free] @ rank_one)
-        if denominator <= 1e-12:
-            return np.asarray(plain)
-        return np.asarray(plain + rank_one * (float(mass[free] @ plain) / denominator))
+
+def _direction(rows: Any, gibbs: FloatArray, mass: FloatArray, gradient: FloatArray, strength: float) -> FloatArray:
+    """Solve R (diag(p) − ppᵀ) Rᵀ δ = −τ ∇g (Sherman-Morrison on the sparse part)."""
+    hessian = sparse.csc_array((rows * gibbs) @ rows.T)
+    ridge = 1e-14 * hessian.diagonal().max() + 1e-300
+    factors: Any = splu(
+        hessian + ridge * sparse.eye_array(len(gradient), format="csc"),
+        permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True},
+    )  # fmt: skip
+    right = factors.solve(np.column_stack([-strength * gradient, mass]))
+    plain, rank_one = right[:, 0], right[:, 1]
+    denominator = 1.0 - float(mass @ rank_one)
+    if denominator <= 1e-12:
+        return np.asarray(plain)
+    return np.asarray(plain + rank_one * (float(mass @ plain) / denominator))

@@ -3,10 +3,11 @@
 Two inequalities, for any V (docs/conventions.md, section 6), each recomputed here in extended precision
 from the user's model, with ρ = r − c + γPV − V and c the offset of the certificate:
 
-* every policy earns at most  c + (1 − γ) μ0·V + max ρ          (KL: τ log Σ d0 exp(ρ/τ) for max ρ),
-* the policy earns at least   c + (1 − γ) μ0·W + min Σ_a π ρ_W   (KL: less τ KL(d ‖ d0)).
+* every policy that keeps the constraints earns at most  c + (1 − γ) μ0·V + max ρ  (KL: τ log Σ d0 exp(ρ/τ)
+  for max ρ), where the rewards in ρ are less y·(C − b) for prices y of the right sign,
+* the policy earns at least  c + (1 − γ) μ0·W + min Σ_a π ρ_W  (KL: less τ KL(d ‖ d0)).
 
-When minimising, the two swap sides. The audit trusts the model, the policy and the prior's definition,
+The first, with the rewards left out, proves that constraints cannot be met. When minimising, the two swap sides. The audit trusts the model, the policy and the prior's definition,
 and takes from the certificate only V, W and the claims that it checks.
 """
 
@@ -76,23 +77,66 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     sign = 1 if problem.sense == "maximize" else -1
     values = _signed(sign, certificate.values, certificate.values_low, mdp.n_states)
     own = _signed(sign, certificate.policy_values, certificate.policy_values_low, mdp.n_states)
+    charge = _charge(problem, certificate)
+    slack = _allowance(problem, certificate, charge, (values, own))
+    _check_violation(problem, policy, certificate)
+    if certificate.infeasible_by is not None:
+        _check_infeasible(problem, certificate, charge, slack)
+        return
+    earned = sign * mdp.pair_rewards.astype(Real) - Real(sign * certificate.shift)
     shift = Real(sign * certificate.shift)
-    scores = _residuals(problem, sign, shift, values)
+    scores = _residuals(problem, earned - charge, values)
     top, above = _upper(problem, shift, values, scores)
-    below = _lower(problem, policy, sign, shift, own)
-    slack = _allowance(problem, certificate, sign, (values, own))
+    below = _lower(problem, policy, shift, _residuals(problem, earned, own), own)
     claims = sorted((sign * certificate.lower, sign * certificate.upper))
     if not above <= claims[1] + slack:
         raise AuditFailed(f"policies better than the certificate's bound are not excluded: {above} > {claims[1]}.")
     if not below >= claims[0] - slack:
         raise AuditFailed(f"the policy does not attain what the certificate claims: {below} < {claims[0]}.")
-    if not certificate.lower <= certificate.upper:
+    if not certificate.lower <= certificate.upper + slack:
         raise AuditFailed(f"lower={certificate.lower} exceeds upper={certificate.upper}.")
-    if not certificate.gap >= float(above - below) - slack:
+    if np.isfinite(certificate.gap) and not certificate.gap >= float(above - below) - slack:
         raise AuditFailed(f"the gap is {float(above - below)}, not {certificate.gap} as claimed.")
     difference = np.abs(top - scores - certificate.pair_reduced_costs).max()
     if not difference <= slack:
         raise AuditFailed(f"the reduced costs are off by up to {float(difference)}.")
+
+
+def _charge(problem: Problem, certificate: Certificate) -> Any:
+    """y·(C − b) of every pair; raises for a price of the wrong sign."""
+    charge = np.zeros(problem.mdp.n_pairs, dtype=Real)
+    if set(certificate.multipliers) != set(problem.limits):
+        raise AuditFailed("the certificate's multipliers are not those of the problem's constraints.")
+    for name, limit in problem.limits.items():
+        price = certificate.multipliers[name]
+        if not np.isfinite(price) or (price < 0 and limit.relation != "=="):
+            raise AuditFailed(f"the multiplier of {name!r} is {price}; it must not be negative.")
+        cost = limit.expression.coefficients(problem.mdp, problem.rest).astype(Real) - Real(limit.bound)
+        charge += Real(price) * (-cost if limit.relation == ">=" else cost)
+    return charge
+
+
+def _check_violation(problem: Problem, policy: Policy, certificate: Certificate) -> None:
+    if not problem.limits:
+        return
+    occupancy = _occupancy(problem, policy)
+    for name, limit in problem.limits.items():
+        cost = limit.expression.coefficients(problem.mdp, problem.rest).astype(Real)
+        excess = float(occupancy @ cost - Real(limit.bound))
+        broken = {"<=": excess, ">=": -excess, "==": abs(excess)}[limit.relation]
+        size = float(np.abs(cost).max()) + abs(limit.bound)
+        if not broken <= certificate.violation + 64 * UNIT * size * 16:
+            raise AuditFailed(f"constraint {name!r} is broken by {broken}, not {certificate.violation} as claimed.")
+
+
+def _check_infeasible(problem: Problem, certificate: Certificate, charge: Any, slack: float) -> None:
+    high, low = certificate.values, certificate.values_low
+    values = high.astype(Real) + low.astype(Real), high, low
+    most = _base(problem, values) + _residuals(problem, -charge, values).max()
+    if not (certificate.infeasible_by is not None and certificate.infeasible_by > 0 and most < 0):
+        raise AuditFailed(f"the prices do not prove that the constraints cannot be met: {float(-most)} is not positive.")
+    if not float(-most) >= certificate.infeasible_by - slack:
+        raise AuditFailed(f"the priced violation is at least {float(-most)}, not {certificate.infeasible_by}.")
 
 
 def _check_policy(mdp: MDP, policy: Policy) -> None:
@@ -113,8 +157,8 @@ def _signed(sign: int, high: Any, low: Any, n_states: int) -> Any:
     return sign * (high.astype(Real) + low.astype(Real)), sign * high, sign * low
 
 
-def _residuals(problem: Problem, sign: int, shift: Any, values: Any) -> Any:
-    """ρ = r − c + γ Σ p (V' − V) − (1 − γ) V of every pair; the diagonal is what the other entries leave."""
+def _residuals(problem: Problem, rewards: Any, values: Any) -> Any:
+    """ρ = r + γ Σ p (V' − V) − (1 − γ) V of every pair; the diagonal is what the other entries leave."""
     mdp, (total, high, low) = problem.mdp, values
     matrix, states = mdp.transitions, mdp.pairs.states
     rows = np.repeat(np.arange(mdp.n_pairs), np.diff(matrix.indptr))
@@ -122,8 +166,7 @@ def _residuals(problem: Problem, sign: int, shift: Any, values: Any) -> Any:
     # High parts first: they are equal within a class, where their difference is exactly zero.
     steps = (high[matrix.indices].astype(Real) - high[here]) + (low[matrix.indices].astype(Real) - low[here])
     moved = np.add.reduceat(matrix.data.astype(Real) * steps, matrix.indptr[:-1])
-    earned = sign * mdp.pair_rewards.astype(Real) - shift
-    return earned + Real(problem.discount) * moved - Real(problem.rest) * total[states]
+    return rewards + Real(problem.discount) * moved - Real(problem.rest) * total[states]
 
 
 def _base(problem: Problem, values: Any) -> Any:
@@ -142,9 +185,8 @@ def _upper(problem: Problem, shift: Any, values: Any, scores: Any) -> tuple[Any,
     return top, shift + _base(problem, values) + top + strength * logarithm
 
 
-def _lower(problem: Problem, policy: Policy, sign: int, shift: Any, own: Any) -> Any:
+def _lower(problem: Problem, policy: Policy, shift: Any, scores: Any, own: Any) -> Any:
     first = problem.mdp.pairs.start[:-1]
-    scores = _residuals(problem, sign, shift, own)
     mean = np.add.reduceat(policy.pair_probabilities.astype(Real) * scores, first)
     bound = shift + _base(problem, own) + mean.min()
     if problem.regularizer is not None:
@@ -197,12 +239,13 @@ def _occupancy(problem: Problem, policy: Policy) -> Any:
     return occupancy / occupancy.sum()
 
 
-def _allowance(problem: Problem, certificate: Certificate, sign: int, arrays: Any) -> float:
+def _allowance(problem: Problem, certificate: Certificate, charge: Any, arrays: Any) -> float:
     """What rounding may do: in the audit itself, and in the claims written as doubles."""
-    size = float(np.abs(problem.mdp.pair_rewards - certificate.shift).max())
+    size = float(np.abs(problem.mdp.pair_rewards - certificate.shift).max()) + float(np.abs(charge).max())
     largest = max(float(np.abs(high).max(initial=0.0)) for _, high, _ in arrays)
     working = float(np.finfo(Real).eps) * largest * 64
-    written = UNIT * (abs(certificate.lower) + abs(certificate.upper) + abs(certificate.shift)) * 4
+    ends = [abs(end) for end in (certificate.lower, certificate.upper) if np.isfinite(end)]
+    written = UNIT * (sum(ends) + abs(certificate.shift)) * 4
     width = 64 + int(np.diff(problem.mdp.transitions.indptr).max())
     return UNIT * width * size + working + written
 
@@ -222,16 +265,11 @@ def _check_figures(problem: Problem, result: Result) -> None:
     share = outflow[mdp.pairs.states] * result.policy.pair_probabilities
     if not np.abs(share - occupancy).sum() <= 1e-9:
         raise AuditFailed("the occupancy is not that of the policy.")
-    scale = float(np.abs(mdp.pair_rewards).max()) + certificate_size(result)
+    scale = float(np.abs(mdp.pair_rewards).max()) + float(problem.regularizer.strength if problem.regularizer else 0)
     low, high = sorted((result.certificate.lower, result.certificate.upper))
-    if not low - 1e-9 * scale <= result.objective <= high + 1e-9 * scale:
+    if result.certificate.infeasible_by is None and not low - 1e-9 * scale <= result.objective <= high + 1e-9 * scale:
         raise AuditFailed(f"the objective {result.objective} lies outside [{low}, {high}].")
     for name, cost in {"reward": mdp.pair_rewards, **mdp.pair_costs}.items():
         value = float(occupancy @ cost)
         if not abs(value - result.expected[name]) <= 1e-9 * (float(np.abs(cost).max()) + 1e-300):
             raise AuditFailed(f"expected[{name!r}] is {value}, not {result.expected[name]}.")
-
-
-def certificate_size(result: Result) -> float:
-    """Largest number that the certificate's bounds are compared with."""
-    return max(abs(result.certificate.lower), abs(result.certificate.upper))
