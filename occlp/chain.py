@@ -17,6 +17,7 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
 from occlp._typing import BoolArray, FloatArray
+from occlp.errors import Unsupported
 from occlp.kernels import backup, elimination
 from occlp.parallel import run_rows
 from occlp.standard import StandardForm
@@ -101,15 +102,20 @@ class Chain:
 
     @cached_property
     def resolvent(self) -> Resolvent:
-        """The most trustworthy solver that the size allows."""
+        """The most trustworthy solver that the size allows.
+
+        Raises `Unsupported` undiscounted with several recurrent classes.
+        """
+        if self.rest == 0:
+            return _Recurrent(self)
         order, width = self._band
         if not self.is_small:
-            return _Factors(self)
+            return _Factors(self.system)
         matrix = self.matrix
         band = elimination.fill_chain(
             matrix.indptr, matrix.indices, matrix.data, order, _inverse(order), width, self.discount
         )
-        return Elimination(band, order, self.rest)
+        return Elimination(band, order, np.full(self.n_states, self.rest))
 
     @cached_property
     def _band(self) -> tuple[Any, int]:
@@ -227,7 +233,7 @@ def occupancy(chain: Chain) -> FloatArray:
 
     Source: d = (1 − γ) μ0 (I − γP)⁻¹.
     """
-    if chain.is_small:
+    if chain.is_small or chain.rest == 0:
         mass = chain.resolvent.rows(chain.rest * chain.initial)  # subtraction-free: componentwise accurate
     else:
         mass, converged = _sweep_occupancy(chain)
@@ -314,9 +320,9 @@ def _solve_occupancy(chain: Chain) -> FloatArray:
 class Elimination:
     """Subtraction-free elimination; signed right-hand sides are split into their two parts."""
 
-    def __init__(self, band: FloatArray, order: Any, rest: float) -> None:
+    def __init__(self, band: FloatArray, order: Any, leave: FloatArray) -> None:
         self._band, self._order = band, order
-        self._pivots = elimination.eliminate(band, rest)
+        self._pivots = elimination.eliminate(band, leave)
 
     def columns(self, rhs: FloatArray) -> FloatArray:
         """A⁻¹ b."""
@@ -335,15 +341,85 @@ class Elimination:
 
 
 class _Factors:
-    """Sparse LU without pivoting: A is a diagonally dominant M-matrix."""
+    """Sparse LU without pivoting: the matrix is a diagonally dominant M-matrix."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, system: Any) -> None:
         self._lu: Any = splu(
-            chain.system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+            system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
         )
 
     def columns(self, rhs: FloatArray) -> FloatArray:
+        """A⁻¹ b."""
         return np.asarray(self._lu.solve(rhs))
 
     def rows(self, rhs: FloatArray) -> FloatArray:
+        """b A⁻¹."""
         return np.asarray(self._lu.solve(rhs, "T"))
+
+
+class _Recurrent:
+    """The undiscounted case with one recurrent class: one of its states is pinned.
+
+    The other states form a chain that is left on entering the pinned one; its visits between two
+    returns give the stationary distribution (regeneration), and h solves h = r − λ + Ph with h = 0 there.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self.recurrent = _recurrent_class(chain.matrix)
+        self.pinned = int(np.argmax(self.recurrent))
+        others = np.delete(np.arange(chain.n_states), self.pinned)
+        matrix = sparse.csr_array(chain.matrix)
+        self.others, self.onward = others, np.asarray(matrix[[self.pinned]].toarray()).ravel()[others]
+        self.inner: Resolvent | None = None
+        if len(others):
+            leave = np.asarray(matrix[:, [self.pinned]].toarray()).ravel()[others]
+            self.inner = _leaving(sparse.csr_array(matrix[others][:, others]), leave, small=chain.is_small)
+        self.distribution = self._stationary(chain.n_states)
+
+    def columns(self, rhs: FloatArray) -> FloatArray:
+        """Relative values h of rewards b: h = b − d·b + Ph, zero at the pinned state."""
+        out = np.zeros(len(rhs))
+        if self.inner is not None:
+            out[self.others] = self.inner.columns((rhs - self.distribution @ rhs)[self.others])
+        return out
+
+    def rows(self, rhs: FloatArray) -> FloatArray:
+        """The stationary distribution, whatever the start."""
+        return self.distribution
+
+    def _stationary(self, n_states: int) -> FloatArray:
+        mass = np.zeros(n_states)
+        mass[self.pinned] = 1.0
+        if self.inner is not None:
+            mass[self.others] = self.inner.rows(self.onward)
+        mass = np.where(self.recurrent, np.maximum(mass, 0.0), 0.0)
+        return np.asarray(mass / mass.sum())
+
+
+def _leaving(matrix: Any, leave: FloatArray, *, small: bool) -> Resolvent:
+    """Solver for A = diag(leave) + D − P of a chain [n, n] that is left with the given probabilities."""
+    matrix.indices = matrix.indices.astype(np.int32, copy=False)
+    matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
+    if small:
+        order, width = band_order(matrix)
+        rows = (matrix.indptr, matrix.indices, matrix.data, order, _inverse(order), width, 1.0)
+        return Elimination(elimination.fill_chain(*rows), order, leave[order])
+    off = sparse.csr_array(matrix, copy=True)
+    off.setdiag(0.0)
+    diagonal = sparse.diags_array(leave + np.asarray(off.sum(axis=1)).ravel())
+    return _Factors(sparse.csc_array(diagonal - off))
+
+
+def _recurrent_class(matrix: Any) -> BoolArray:
+    """Mask [S] of the only recurrent class; raises `Unsupported` where there are several."""
+    count, labels = csgraph.connected_components(matrix, directed=True, connection="strong")
+    coo = sparse.coo_array(matrix)
+    leaving = labels[coo.row] != labels[coo.col]
+    closed = np.ones(count, dtype=np.bool_)
+    closed[labels[coo.row[leaving]]] = False
+    if closed.sum() > 1:
+        raise Unsupported(
+            f"the average criterion needs policies with one recurrent class in this version; one met has {closed.sum()}. "
+            "Ask a discounted question with a discount near 1."
+        )
+    return np.asarray(labels == int(np.flatnonzero(closed)[0]))

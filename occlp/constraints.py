@@ -101,6 +101,8 @@ class LinearExpression:
         """
         total = np.zeros(mdp.n_pairs)
         for weight, atom in self.terms:
+            if atom.total and rest == 0:
+                raise InvalidProblem(f"{atom} is infinite under the average criterion; use expected() per step.")
             total += weight * _coefficients(atom, mdp) / (rest if atom.total else 1.0)
         return total
 

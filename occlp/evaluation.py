@@ -30,14 +30,12 @@ class Evaluation:
     policy : Policy
     objective : float
         Normalised objective d·r, less the regularizer (plus, when minimising).
-    expected_return : float
-        The plain reward on the return scale, Σ μ0(s) V(s).
-    expected, expected_total : mapping of str to float
-        d·c for the reward and every cost, normalised and on the return scale.
+    expected : mapping of str to float
+        d·c for the reward and every cost, normalised.
     pair_occupancy : FloatArray [pairs]
         d^π(s, a), summing to one.
     state_values : FloatArray [S]
-        V^π of the plain reward.
+        V^π of the plain reward; for the average criterion the relative values h with d·h = 0.
     pair_action_values, pair_advantages : FloatArray [pairs]
         Q^π, and Q^π − V^π computed without cancellation.
     visited : BoolArray [S]
@@ -49,9 +47,7 @@ class Evaluation:
 
     policy: Policy
     objective: float
-    expected_return: float
     expected: Mapping[str, float]
-    expected_total: Mapping[str, float]
     pair_occupancy: FloatArray  # [pairs]
     state_values: FloatArray  # [S]
     pair_action_values: FloatArray  # [pairs]
@@ -66,6 +62,29 @@ class Evaluation:
         return self.policy.pairs
 
     @property
+    def expected_return(self) -> float:
+        """The plain reward on the return scale, Σ μ0(s) V(s)."""
+        return self.expected["reward"] / self._discounted("expected_return")
+
+    @property
+    def expected_total(self) -> Mapping[str, float]:
+        """The reward and every cost on the return scale, expected / (1 − γ)."""
+        rest = self._discounted("expected_total")
+        return {name: value / rest for name, value in self.expected.items()}
+
+    @property
+    def gain(self) -> FloatArray:
+        """Long-run average reward from each state, [S]; average criterion only."""
+        if self.rest > 0:
+            raise InvalidProblem("gain belongs to the average criterion; a discounted question has state_values.")
+        return np.full(self.pairs.n_states, self.expected["reward"])
+
+    def _discounted(self, name: str) -> float:
+        if self.rest == 0:
+            raise InvalidProblem(f"{name} is infinite under the average criterion; use objective, expected or gain.")
+        return self.rest
+
+    @property
     def occupancy(self) -> FloatArray:
         """d^π(s, a) as an [S, A] table summing to one; 0 where the pair does not exist."""
         return self.pairs.table(self.pair_occupancy, 0.0)
@@ -78,7 +97,7 @@ class Evaluation:
     @property
     def visits(self) -> FloatArray:
         """Expected discounted visits, occupancy / (1 − γ), as an [S, A] table."""
-        return self.occupancy / self.rest
+        return self.occupancy / self._discounted("visits")
 
     @property
     def action_values(self) -> FloatArray:
@@ -158,7 +177,7 @@ def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | No
     bracket = relative_values(chain, start)
     pair_mass = mass[form.states] * probabilities
     rho, _ = chain.residuals(bracket.high, bracket.low if bracket.low.any() else None)
-    if chain.is_small:
+    if chain.is_small or form.rest == 0:
         plain = float(mass @ chain.rewards)
     else:
         plain = form.rest * float(form.initial @ bracket.high + form.initial @ bracket.low) + float(mass @ rho)
@@ -191,7 +210,9 @@ def pair_residuals(
 def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: Assessment) -> Evaluation:
     """Convert an assessment to the user's units and sense."""
     mdp, rest, bracket = problem.mdp, form.rest, found.bracket
-    if found.chain.is_small:
+    if rest == 0:
+        values = bracket.high + bracket.low - found.state_occupancy @ (bracket.high + bracket.low)
+    elif found.chain.is_small:
         values = found.chain.resolvent.columns(found.chain.rewards)
     else:
         centre = found.plain - rest * float(form.initial @ bracket.high)
@@ -200,16 +221,14 @@ def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: A
     mean = np.add.reduceat(rho * policy.pair_probabilities, form.start[:-1])
     factor = form.sign * form.scale
     with np.errstate(over="ignore"):  # overflow is reported as infinity
-        state_values = factor * values + form.sign * form.shift / rest + 0.0
+        state_values = factor * values + (form.sign * form.shift / rest if rest else 0.0) + 0.0
         advantages = factor * (rho - mean[form.states]) + 0.0
         expected = {"reward": form.to_user(found.plain)}
         expected |= {name: float(found.pair_occupancy @ cost) for name, cost in mdp.pair_costs.items()}
         return Evaluation(
             policy=policy,
             objective=form.to_user(found.objective),
-            expected_return=expected["reward"] / rest,
             expected=expected,
-            expected_total={name: value / rest for name, value in expected.items()},
             pair_occupancy=frozen(found.pair_occupancy),
             state_values=frozen(state_values),
             pair_action_values=frozen(state_values[form.states] + advantages),

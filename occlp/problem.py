@@ -26,8 +26,9 @@ class Problem:
     sense : {"maximize", "minimize"}
         Whether the reward is earned or paid. A regularizer is always a penalty: it is taken off a
         reward and added to a cost.
-    criterion : {"discounted"}
-        The expected discounted reward; needs ``0 <= mdp.discount < 1``.
+    criterion : {"discounted", "average"}
+        The expected discounted reward, for ``0 <= mdp.discount < 1``; or the long-run average reward of
+        models whose policies have one recurrent class, for a discount left out or 1.
     constraints : dict or list of Constraint, optional
         Limits such as ``oc.expected("wear") <= 0.25``; any number. The keys of a dict name them; in a
         list the cost's name does.
@@ -50,7 +51,7 @@ class Problem:
 
     mdp: MDP
     sense: Literal["maximize", "minimize"] = "maximize"
-    criterion: Literal["discounted"] = "discounted"
+    criterion: Literal["discounted", "average"] = "discounted"
     constraints: Mapping[str, Constraint] | Sequence[Constraint] | None = None
     regularizer: KL | None = None
 
@@ -59,10 +60,10 @@ class Problem:
             raise InvalidProblem(f"a problem is asked of an MDP, not of {type(self.mdp).__name__}.")
         if self.sense not in ("maximize", "minimize"):
             raise InvalidProblem(f"sense={self.sense!r} is unknown. Use 'maximize' or 'minimize'.")
-        if self.criterion in ("average", "total"):
-            raise Unsupported(f"criterion={self.criterion!r} is not answered by this version; 'discounted' is.")
-        if self.criterion != "discounted":
-            raise InvalidProblem(f"criterion={self.criterion!r} is unknown. Use 'discounted'.")
+        if self.criterion == "total":
+            raise Unsupported("criterion='total' is not answered by this version; 'discounted' and 'average' are.")
+        if self.criterion not in ("discounted", "average"):
+            raise InvalidProblem(f"criterion={self.criterion!r} is unknown. Use 'discounted' or 'average'.")
         self._check_discount()
         named = name_constraints(self.constraints)
         object.__setattr__(self, "constraints", named)
@@ -76,6 +77,13 @@ class Problem:
 
     def _check_discount(self) -> None:
         discount = self.mdp.discount
+        if self.criterion == "average":
+            if discount is not None and discount != 1.0:
+                raise InvalidProblem(
+                    f"the model's discount is {discount}, but the average criterion does not discount. Use "
+                    "mdp.replace(discount=None) to say so, or criterion='discounted'."
+                )
+            return
         if discount is None:
             raise InvalidProblem("the model has no discount. Give one: problem = Problem(mdp.replace(discount=0.95)).")
         if discount == 1.0:
@@ -92,14 +100,15 @@ class Problem:
 
     @property
     def discount(self) -> float:
-        """γ, below 1."""
-        assert self.mdp.discount is not None
-        return self.mdp.discount
+        """γ: below 1 when discounted, 1 for the average."""
+        return 1.0 if self.criterion == "average" or self.mdp.discount is None else self.mdp.discount
 
     @property
     def rest(self) -> float:
         """1 − γ, rounded once from the exact discount where the model has one."""
         exact = self.mdp.exact
+        if self.criterion == "average":
+            return 0.0
         if exact is not None and exact.discount is not None:
             return float(1 - exact.discount)
         return 1.0 - self.discount

@@ -141,8 +141,9 @@ class Result(Evaluation):
         lines = [
             f"status       {self.status.name}: {self.message}",
             f"objective    {self.objective:.10g}   certified within {self.gap:.2g}",
-            f"return       {self.expected_return:.10g}",
         ]
+        if self.rest:
+            lines.append(f"return       {self.expected_return:.10g}")
         lines += [f"expected     {name} {value:.6g}" for name, value in self.expected.items() if name != "reward"]
         states = self.pairs.n_states
         lines += [
@@ -155,7 +156,7 @@ class Result(Evaluation):
     def __repr__(self) -> str:
         return (
             f"<Result {self.status.name} objective={self.objective:.6g} gap={self.gap:.2g} "
-            f"expected_return={self.expected_return:.6g} solver={self.solver}>"
+            f"{f'expected_return={self.expected_return:.6g} ' if self.rest else ''}solver={self.solver}>"
         )
 
     def summary(self) -> dict[str, Any]:
@@ -164,7 +165,7 @@ class Result(Evaluation):
             "solver": self.solver,
             "status": self.status.name,
             "objective": self.objective,
-            "expected_return": self.expected_return,
+            "expected_return": self.expected_return if self.rest else float("nan"),
             "lower": self.certificate.lower,
             "upper": self.certificate.upper,
             "gap": self.gap,

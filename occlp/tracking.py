@@ -190,7 +190,8 @@ class Tracker:
         form, reference, found = self.form, self.reference, candidate.found
         assert self._upper is not None
         objective = form.to_user(candidate.objective)
-        earned = form.to_user(candidate.objective if found is None else found.plain) / form.rest
+        earned = form.to_user(candidate.objective if found is None else found.plain)
+        earned = earned / form.rest if form.rest else math.nan
         gap = form.scale * max(self._upper.value - candidate.lower, 0.0) if candidate.kept else math.inf
         mass, variation, divergence = math.nan, math.nan, math.nan
         if reference is not None and found is not None:

@@ -1,8 +1,9 @@
-"""Subtraction-free (GTH) elimination of A = (1 − γ) I + γ (D − P), in banded storage.
+"""Subtraction-free (GTH) elimination of A = diag(leave) + γ (D − P), in banded storage.
 
 Grassmann, Taksar and Heyman (1985); O'Cinneide (1993) proves the componentwise relative accuracy of
 the solutions, whatever the conditioning. The diagonal is never read: it is the sum of the other
-entries of its row and of the probability of leaving the system (1 − γ at first).
+entries of its row and of the probability of leaving the system (1 − γ; undiscounted, the probability
+of entering a pinned state).
 """
 
 from __future__ import annotations
@@ -64,15 +65,14 @@ def fill_policy(
 
 
 @kernel
-def eliminate(band: FloatArray, rest: float) -> FloatArray:
-    """Factor A = (1 − γ) I + (D − band) in place; returns the pivots [S].
+def eliminate(band: FloatArray, leave: FloatArray) -> FloatArray:
+    """Factor A = diag(leave) + (D − band) in place; returns the pivots [S].
 
-    Afterwards the strict upper part of the band holds the rows of the reduced chains, the strict
+    `leave` [S], in the order of the band, is the probability of leaving the system, and is overwritten. Afterwards the strict upper part of the band holds the rows of the reduced chains, the strict
     lower part the multipliers.
     """
     n = band.shape[0]
     width = (band.shape[1] - 1) // 2
-    leave = np.full(n, rest)
     pivots = np.zeros(n)
     for k in range(n):
         last = min(n, k + width + 1)

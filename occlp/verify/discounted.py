@@ -224,17 +224,28 @@ def _occupancy(problem: Problem, policy: Policy) -> Any:
     source, target, flow = entries.row[away], entries.col[away], problem.discount * entries.data[away]
     leaving = problem.rest + np.bincount(source, weights=flow, minlength=mdp.n_states)
     staying = sparse.coo_array((flow, (source, target)), shape=chain.shape)
-    factors: Any = splu(sparse.csc_array(sparse.diags_array(leaving) - staying))
+    pinned = int(np.argmax(np.bincount(target, weights=flow, minlength=mdp.n_states))) if problem.rest == 0 else -1
+    system = sparse.lil_array(sparse.diags_array(leaving) - staying)
+    if pinned >= 0:  # undiscounted: d is the same up to a factor; one column is replaced by its value
+        system[:, [pinned]] = 0.0
+        system[pinned, pinned] = 1.0
+    factors: Any = splu(sparse.csc_array(system))
     begin = Real(problem.rest) * mdp.initial.astype(Real)
-    mass = np.zeros(mdp.n_states, dtype=Real)
+    mass = np.full(mdp.n_states, Real(0))
     for _ in range(4):
         # Net flow out of each state, from differences along its transitions.
         moved = flow.astype(Real) * mass[source]
         defect = begin - Real(problem.rest) * mass
         np.add.at(defect, target, moved)
         np.subtract.at(defect, source, moved)
-        mass = np.maximum(mass + factors.solve(defect.astype(np.float64), "T"), 0)
-        mass /= mass.sum()
+        if pinned >= 0:
+            defect[pinned] = 1 - mass[pinned]
+        mass = mass + factors.solve(defect.astype(np.float64), "T")
+        if problem.rest > 0:
+            mass = np.maximum(mass, 0)
+            mass /= mass.sum()
+    mass = np.maximum(mass, 0)
+    mass /= mass.sum()
     occupancy = mass[states] * weights.astype(Real)
     return occupancy / occupancy.sum()
 

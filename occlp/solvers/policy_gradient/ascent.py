@@ -60,6 +60,8 @@ class PolicyGradient:
         """Return why the problem cannot be answered, or None."""
         if problem.regularizer is not None:
             return "it follows the plain reward and cannot keep a KL term; OccupancyProgram and KLDual can"
+        if problem.criterion == "average":
+            return "it follows the discounted return in this version"
         if problem.limits:
             return "it follows the plain reward and cannot keep constraints; Decomposition and OccupancyProgram can"
         return None

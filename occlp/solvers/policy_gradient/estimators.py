@@ -75,7 +75,7 @@ class _SmallModel:
             form.start, matrix.indptr, matrix.indices, matrix.data, probabilities,
             self.order, self.position, self.width, form.discount,
         )  # fmt: skip
-        resolvent = Elimination(band, self.order, form.rest)
+        resolvent = Elimination(band, self.order, np.full(form.n_states, form.rest))
         mass = resolvent.rows(form.rest * form.initial)
         mass = mass / mass.sum()
         earned = np.add.reduceat(form.rewards * probabilities, first)
