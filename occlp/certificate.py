@@ -62,7 +62,7 @@ class Certificate:
     infeasible_by : float or None
         Where set, the certificate proves that no policy keeps the constraints: weighted with the
         multipliers, their violation is at least this much under every policy.
-    pair_reduced_costs : FloatArray [pairs]
+    reduced_costs : FloatArray [pairs]
         By how much each pair falls short of the best; 0 on optimal pairs.
     fingerprint : str
         SHA-256 of the problem's numbers.
@@ -82,7 +82,7 @@ class Certificate:
     values_low: FloatArray  # [S]
     policy_values: FloatArray  # [S]
     policy_values_low: FloatArray  # [S]
-    pair_reduced_costs: FloatArray  # [pairs]
+    reduced_costs: FloatArray  # [pairs]
     fingerprint: str
     violation: float = 0.0
     multipliers: Mapping[str, float] = field(default_factory=dict)
@@ -101,7 +101,8 @@ class Certificate:
     def to_json(self) -> str:
         """Write the certificate as one JSON object; numbers keep every digit."""
         plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
-        plain |= {"multipliers": dict(self.multipliers), "sensitivity": dict(self.sensitivity), "format": "occlp-certificate", "version": 1}
+        plain |= {"multipliers": dict(self.multipliers), "sensitivity": dict(self.sensitivity)}
+        plain |= {"format": "occlp-certificate", "version": 1}
         return json.dumps(plain)
 
     @classmethod
@@ -113,7 +114,7 @@ class Certificate:
         version = plain.pop("version", None)
         if version != 1:
             raise ValueError(f"certificate version {version!r} is unknown; this occlp reads version 1.")
-        arrays = ("values", "values_low", "policy_values", "policy_values_low", "pair_reduced_costs")
+        arrays = ("values", "values_low", "policy_values", "policy_values_low", "reduced_costs")
         try:
             plain |= {name: frozen(np.array(plain[name], dtype=np.float64)) for name in arrays}
             return cls(**plain | {"assumptions": tuple(plain["assumptions"])})
@@ -233,7 +234,7 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         values_low=frozen(factor * (zero if low is None else low)),
         policy_values=frozen(factor * found.bracket.high),
         policy_values_low=frozen(factor * found.bracket.low),
-        pair_reduced_costs=frozen(form.scale * (best - upper.scores)),
+        reduced_costs=frozen(form.scale * (best - upper.scores)),
         fingerprint=problem.fingerprint,
         violation=form.limits.violation(found.pair_occupancy),
         multipliers=to_multipliers(form, upper.prices),
@@ -260,7 +261,7 @@ def certify_infeasible(problem: Problem, form: StandardForm, found: Assessment, 
         values_low=frozen(np.zeros_like(high) if low is None else np.array(low)),
         policy_values=frozen(found.bracket.high),
         policy_values_low=frozen(found.bracket.low),
-        pair_reduced_costs=frozen(upper.scores.max() - upper.scores),
+        reduced_costs=frozen(upper.scores.max() - upper.scores),
         fingerprint=problem.fingerprint,
         violation=form.limits.violation(found.pair_occupancy),
         multipliers=dict(zip(form.limits.names, map(float, weights), strict=True)),

@@ -185,7 +185,7 @@ def name_constraints(constraints: Mapping[str, Constraint] | Sequence[Constraint
         if not isinstance(constraint, Constraint):
             raise InvalidProblem(f"{constraint!r} is not a constraint. Write oc.expected('wear') <= 0.25, for example.")
         if name in named:
-            raise InvalidProblem(f"two constraints are called {name!r}. Give constraints as a dict with a name for each.")
+            raise InvalidProblem(f"two constraints are called {name!r}. Give a dict with a name for each.")
         named[str(name)] = constraint
     return named
 

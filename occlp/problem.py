@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -60,7 +60,7 @@ class Problem:
             raise InvalidProblem(f"a problem is asked of an MDP, not of {type(self.mdp).__name__}.")
         if self.sense not in ("maximize", "minimize"):
             raise InvalidProblem(f"sense={self.sense!r} is unknown. Use 'maximize' or 'minimize'.")
-        if self.criterion == "total":
+        if str(self.criterion) == "total":
             raise Unsupported("criterion='total' is not answered by this version; 'discounted' and 'average' are.")
         if self.criterion not in ("discounted", "average"):
             raise InvalidProblem(f"criterion={self.criterion!r} is unknown. Use 'discounted' or 'average'.")

@@ -135,7 +135,7 @@ class Result(Evaluation):
 
         For a linear objective the sum is the certified gap (Kakade and Langford 2002, Lemma 6.1).
         """
-        return self.pairs.table(self.pair_occupancy * self.certificate.pair_reduced_costs, 0.0)
+        return self.pairs.table(self.pair_occupancy * self.certificate.reduced_costs, 0.0)
 
     def __str__(self) -> str:
         lines = [

@@ -315,7 +315,8 @@ def _disprove(problem: Problem, proof: InfeasibleProof) -> tuple[Certificate, Ev
     names = minimal_conflict(problem, proof)
     limits = ", ".join(f"{name!r} ({problem.limits[name]})" for name in names)
     short = form.limits.excess(found.pair_occupancy) * form.limits.units
-    needed = ", ".join(f"{name!r} by {amount:.6g}" for name, amount in zip(form.limits.names, short, strict=True) if amount)
+    broken = [(name, amount) for name, amount in zip(form.limits.names, short, strict=True) if amount > 0]
+    needed = ", ".join(f"{name!r} by {amount:.6g}" for name, amount in broken)
     what = f"no policy keeps {limits}" if len(names) == 1 else f"no policy keeps all of {limits}"
     return certificate, evaluation, f"Proved infeasible: {what}. Enough to relax: {needed}."
 
@@ -324,7 +325,8 @@ def _verdict(certificate: Certificate, tol: float, atol: float, outcome: _Outcom
     if outcome.failure is not None:
         return Status.FAILED, outcome.failure
     allowed = certificate.allowed_gap(tol, atol)
-    mended = f" The answer was polished by {polished} exact improvement{'' if polished == 1 else 's'}." if polished else ""
+    times = "one exact improvement" if polished == 1 else f"{polished} exact improvements"
+    mended = f" The answer was polished by {times}." if polished else ""
     if certificate.gap <= allowed:
         return Status.CERTIFIED, Status.CERTIFIED.value + mended
     gap = f"the certified gap is {certificate.gap:.3g}, the tolerance {allowed:.3g}"

@@ -71,7 +71,7 @@ class Tracker:
         return max(self._upper.value - self._best.lower, 0.0)
 
     def is_near(self, share: float) -> bool:
-        """Whether the best policy is within this share of the spread from the bound, and of the costs from the limits."""
+        """Whether bound and limits are within this share of their ranges from the best policy."""
         if self._best is None or self._upper is None:
             return False
         limits = self.form.limits
@@ -104,7 +104,7 @@ class Tracker:
         values = self._standard_values(iterate)
         prices = to_prices(self.form, iterate.multipliers)
         candidate = self._weigh(policy, values, prices)
-        candidates = [] if values is None else [(values, prices)]
+        candidates: list[tuple[Values, FloatArray | None]] = [] if values is None else [(values, prices)]
         if candidate.found is not None and not prices.any():
             candidates.append(((candidate.found.bracket.high, candidate.found.bracket.low), None))
         self._upper = best_bound(self.form, candidates, self._upper)
@@ -136,7 +136,8 @@ class Tracker:
         best = self._best
         if best.found is None:
             found = assess(self.form, best.policy.pair_probabilities, best.start)
-            self._best = best = replace(best, lower=max(found.lower, best.lower), objective=found.objective, found=found)
+            lower = max(found.lower, best.lower)
+            self._best = best = replace(best, lower=lower, objective=found.objective, found=found)
         assert best.found is not None
         own = (best.found.bracket.high, best.found.bracket.low)
         self._upper = upper = best_bound(self.form, [(own, None)], self._upper)

@@ -19,7 +19,7 @@ from occlp.errors import InvalidModel, InvalidProblem, ModelWarning
 from occlp.model import MDP
 
 FORMATS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
-FEW = settings(max_examples=20)
+FEW = settings(max_examples=10)
 
 
 def assert_same(first, second, rtol=0.0):
@@ -649,7 +649,7 @@ class TestExactNumbers:
         mdp = MDP.from_arrays([[[one_third, "2/3"]], [[0, 1]]], [0, 0])
         assert mdp.exact.transitions == (Fraction(1, 3), Fraction(2, 3), 1)
 
-    @pytest.mark.parametrize("half", ["0.5", "5e-1", "1/2", ".5", Decimal("0.5"), 0.5, np.float32(0.5)], ids=repr)
+    @pytest.mark.parametrize("half", ["0.5", "5e-1", "1/2", ".5", Decimal("0.5"), 0.5, np.float32(0.5)])
     def test_spellings_of_a_half(self, half):
         mdp = MDP.from_arrays([[[half, "1/2"]], [["0", "1"]]], [0, 0])
         assert mdp.exact.transitions == (Fraction(1, 2), Fraction(1, 2), 1)
@@ -666,7 +666,7 @@ class TestExactNumbers:
         assert mdp.exact.transitions[:2] == (Fraction(0.1), Fraction(9, 10))
         assert Fraction(0.1) != Fraction(1, 10)
 
-    @pytest.mark.parametrize("discount", ["0.9", "9/10", Fraction(9, 10), Decimal("0.9"), np.str_("0.9")], ids=repr)
+    @pytest.mark.parametrize("discount", ["0.9", "9/10", Fraction(9, 10), Decimal("0.9"), np.str_("0.9")])
     def test_discount(self, discount):
         mdp = MDP.from_arrays([[[1]]], [0], discount=discount)
         assert mdp.discount == 0.9
@@ -698,7 +698,7 @@ class TestInitial:
         mdp = MDP.from_arrays(self.CUBE, [0, 0, 0], initial=initial)
         np.testing.assert_array_equal(mdp.initial, [0, 1, 0])
 
-    @pytest.mark.parametrize("initial", ["b", np.str_("b"), np.array("b"), {"b": 1}, {"b": 1.0, ("a", 2): 0}], ids=repr)
+    @pytest.mark.parametrize("initial", ["b", np.str_("b"), np.array("b"), {"b": 1}, {"b": 1.0, ("a", 2): 0}])
     def test_a_label(self, initial):
         states = [("a", 2), "b", "c"]
         mdp = MDP.from_arrays(self.CUBE, [0, 0, 0], initial=initial, states=states)
@@ -715,7 +715,6 @@ class TestInitial:
             {0: 0.25, 2: "3/4"},
             ["1/4", 0, 0.75],
         ],
-        ids=repr,
     )
     def test_a_distribution(self, initial):
         mdp = MDP.from_arrays(self.CUBE, [0, 0, 0], initial=initial)
@@ -763,7 +762,7 @@ class TestLabels:
         with pytest.raises(InvalidProblem, match="there is no state 2"):
             mdp.pairs.state(2)
 
-    @pytest.mark.parametrize("states", [np.array(["a", "b"]), "ab", (np.str_("a"), np.str_("b")), iter("ab")], ids=repr)
+    @pytest.mark.parametrize("states", [np.array(["a", "b"]), "ab", (np.str_("a"), np.str_("b")), iter("ab")])
     def test_containers(self, states):
         mdp = MDP.from_arrays(np.full((2, 1, 2), 0.5), [0, 0], states=states)
         assert repr(mdp.states) == "('a', 'b')"

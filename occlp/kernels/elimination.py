@@ -68,8 +68,9 @@ def fill_policy(
 def eliminate(band: FloatArray, leave: FloatArray) -> FloatArray:
     """Factor A = diag(leave) + (D − band) in place; returns the pivots [S].
 
-    `leave` [S], in the order of the band, is the probability of leaving the system, and is overwritten. Afterwards the strict upper part of the band holds the rows of the reduced chains, the strict
-    lower part the multipliers.
+    `leave` [S], in the order of the band, is the probability of leaving the system; it is overwritten.
+    Afterwards the strict upper part of the band holds the rows of the reduced chains, the strict lower
+    part the multipliers.
     """
     n = band.shape[0]
     width = (band.shape[1] - 1) // 2

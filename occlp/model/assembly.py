@@ -107,7 +107,7 @@ def read_index(values: Any, labels: Sequence[Any] | None, what: str) -> AnyArray
     """
     try:
         listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    except TypeError:
+    except (TypeError, NotImplementedError):  # the latter from sparse matrices
         raise InvalidModel(f"pair_{what}s must be a list, one {what} per pair; got {shown(values)}.") from None
     integers = isinstance(listed, list) and all(isinstance(value, int | np.integer) for value in listed)
     if labels is not None and isinstance(listed, list):

@@ -65,21 +65,21 @@ def read_number(value: Any, where: str) -> Fraction | float:
     """Read one number exactly; NaN and infinities come back as floats, for the checks to judge with their pair."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return value
+    number: Fraction | None = None
     try:
         text = value.decode() if isinstance(value, bytes) else str(value) if isinstance(value, str | Decimal) else None
         if text is not None and text.strip().lower().lstrip("+-") in _NOT_FINITE:
             return float(text)
-        if isinstance(value, float) and not math.isfinite(value):
-            return value
-        size = _EXPONENT.search(text) if text is not None else None
-        if size is not None and len(size[1]) > 3:  # 10**exponent would be computed
-            raise InvalidModel(f"{where} holds {shown(value)}, which is beyond the range of doubles.")
-        number = Fraction(value if text is None else text.strip())
+        exponent = None if text is None else _EXPONENT.search(text)
+        if exponent is None or len(exponent[1]) <= 3:  # otherwise Fraction would compute 10**exponent
+            number = Fraction(value if text is None else text.strip())
     except (ValueError, TypeError, OverflowError, ZeroDivisionError):
         raise InvalidModel(
             f"{where} holds {shown(value)}, which is not a number. Write 0.25, '1/4' or '0.25'."
         ) from None
-    if not math.isfinite(to_double(number)) or (number != 0 and float(number) == 0):
+    if number is None or not math.isfinite(to_double(number)) or (number != 0 and float(number) == 0):
         raise InvalidModel(f"{where} holds {shown(value)}, which is beyond the range of doubles.")
     return number
 

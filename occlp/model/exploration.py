@@ -115,7 +115,7 @@ def _admit(state: Hashable, index: dict[Hashable, int], max_states: int, source:
 def _listed(actions: Any, source: str) -> list[Hashable]:
     try:
         return list(actions)
-    except TypeError:
+    except (TypeError, NotImplementedError):  # the latter from sparse matrices
         raise InvalidModel(f"{source} must be a list of actions; got {shown(actions)}.") from None
 
 

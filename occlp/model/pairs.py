@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, frozen
 from occlp.errors import InvalidModel, InvalidProblem
@@ -169,7 +170,8 @@ def read_labels(labels: Any, what: str) -> tuple[Hashable, ...] | None:
         return None
     if isinstance(labels, np.ndarray) and labels.ndim > 0:
         labels = labels.tolist()
-    if not isinstance(labels, Iterable) or isinstance(labels, set | frozenset | Mapping | np.ndarray):
+    unordered = isinstance(labels, set | frozenset | Mapping | np.ndarray) or sparse.issparse(labels)
+    if unordered or not isinstance(labels, Iterable):
         raise InvalidModel(f"{what}= must be a list of labels in the order of the {what}, not {shown(labels)}.")
     listed = [label.item() if isinstance(label, np.generic) else label for label in labels]
     seen: set[Hashable] = set()

@@ -11,7 +11,8 @@ from occlp.solvers.occupancy_program import OccupancyProgram
 from occlp.solvers.policy_gradient import NaturalPolicyGradient, PolicyGradient
 
 __all__ = [
-    "Decomposition", "Iterate", "KLDual", "ModifiedPolicyIteration", "NaturalPolicyGradient", "OccupancyProgram", "PolicyGradient",
+    "Decomposition", "Iterate", "KLDual", "ModifiedPolicyIteration", "NaturalPolicyGradient", "OccupancyProgram",
+    "PolicyGradient",
     "PolicyIteration", "Solver", "ValueIteration", "default_solver", "polisher",
 ]  # fmt: skip
 

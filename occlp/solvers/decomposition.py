@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linprog
@@ -165,9 +166,9 @@ class _Generation:
         """Maximise the mixture's objective with every row at most the slack."""
         rewards, rows, limits = self.rewards, self.excesses, self.form.limits
         equal = limits.equal
+        inequalities: dict[str, Any] = {"A_ub": rows[~equal], "b_ub": np.full(int((~equal).sum()), self.slack)}
         answer = linprog(
-            -rewards,
-            A_ub=rows[~equal] if (~equal).any() else None, b_ub=np.full((~equal).sum(), self.slack) if (~equal).any() else None,
+            -rewards, **(inequalities if (~equal).any() else {}),
             A_eq=np.vstack([np.ones(len(rewards)), rows[equal]]), b_eq=np.append(1.0, np.zeros(equal.sum())),
             bounds=(0, None), method="highs-ds",
             options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},

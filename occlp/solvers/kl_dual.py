@@ -142,7 +142,8 @@ class _Newton:
         """One damped Newton step; returns the new point and the Newton decrement squared (scaled)."""
         form, n = self.form, len(self.states)
         value, gibbs = self.dual(point, strength)
-        rows = sparse.csr_array(sparse.vstack([self.flow, form.limits.rows[self.active][:, self.pairs]]))
+        limits = sparse.csr_array(form.limits.rows[self.active][:, self.pairs])
+        rows = sparse.csr_array(sparse.vstack([self.flow, limits]))
         source = np.append(form.rest * form.initial[self.states], np.zeros(int(self.active.sum())))
         mass = rows @ gibbs
         gradient = source - mass

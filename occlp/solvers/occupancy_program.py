@@ -80,7 +80,8 @@ class OccupancyProgram:
         """Return the cvxpy Problem in the user's units and sense, unscaled.
 
         Its variable is named ``occupancy`` [pairs]; its constraints are labelled ``flow`` [S],
-        ``mass``, ``nonnegative`` [pairs] and the names of the problem's own. Pairs that a KL term excludes are not in it.
+        ``mass``, ``nonnegative`` [pairs] and the names of the problem's own. Pairs that a KL term
+        excludes are not in it.
         """
         import cvxpy
 

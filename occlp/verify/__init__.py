@@ -6,5 +6,5 @@ the numbers.
 
 from __future__ import annotations
 
-from occlp.verify.discounted import check_certificate as check_certificate
-from occlp.verify.discounted import verify as verify
+from occlp.verify.audit import check_certificate as check_certificate
+from occlp.verify.audit import verify as verify

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import FloatArray, IntArray
-from occlp.chain import Elimination, band_order, fits_elimination
 from occlp.evaluation import assess, pair_residuals
 from occlp.kernels import elimination
+from occlp.resolvent import Elimination, band_order, fits_elimination
 from occlp.standard import StandardForm
 
 

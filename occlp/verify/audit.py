@@ -1,14 +1,15 @@
-"""Audit of certificates of discounted questions, plain or with a joint KL term.
+"""Audit of certificates: discounted and average questions, plain, constrained, or with a joint KL term.
 
 Two inequalities, for any V (docs/conventions.md, section 6), each recomputed here in extended precision
 from the user's model, with ρ = r − c + γPV − V and c the offset of the certificate:
 
 * every policy that keeps the constraints earns at most  c + (1 − γ) μ0·V + max ρ  (KL: τ log Σ d0 exp(ρ/τ)
-  for max ρ), where the rewards in ρ are less y·(C − b) for prices y of the right sign,
+  for max ρ), where the rewards in ρ are less y·(C − b) for prices y of the right sign;
 * the policy earns at least  c + (1 − γ) μ0·W + min Σ_a π ρ_W  (KL: less τ KL(d ‖ d0)).
 
-The first, with the rewards left out, proves that constraints cannot be met. When minimising, the two swap sides. The audit trusts the model, the policy and the prior's definition,
-and takes from the certificate only V, W and the claims that it checks.
+The first, with the rewards left out, proves that constraints cannot be met. When minimising, the two
+swap sides. The audit trusts the model, the policy and the prior's definition, and takes from the
+certificate only V, W, the prices and the claims that it checks.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
         raise AuditFailed(f"lower={certificate.lower} exceeds upper={certificate.upper}.")
     if np.isfinite(certificate.gap) and not certificate.gap >= float(above - below) - slack:
         raise AuditFailed(f"the gap is {float(above - below)}, not {certificate.gap} as claimed.")
-    difference = np.abs(top - scores - certificate.pair_reduced_costs).max()
+    difference = np.abs(top - scores - certificate.reduced_costs).max()
     if not difference <= slack:
         raise AuditFailed(f"the reduced costs are off by up to {float(difference)}.")
 
@@ -134,7 +135,7 @@ def _check_infeasible(problem: Problem, certificate: Certificate, charge: Any, s
     values = high.astype(Real) + low.astype(Real), high, low
     most = _base(problem, values) + _residuals(problem, -charge, values).max()
     if not (certificate.infeasible_by is not None and certificate.infeasible_by > 0 and most < 0):
-        raise AuditFailed(f"the prices do not prove that the constraints cannot be met: {float(-most)} is not positive.")
+        raise AuditFailed(f"the prices do not prove infeasibility: {float(-most)} is not positive.")
     if not float(-most) >= certificate.infeasible_by - slack:
         raise AuditFailed(f"the priced violation is at least {float(-most)}, not {certificate.infeasible_by}.")
 

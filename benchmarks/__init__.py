@@ -1,0 +1,1 @@
+"""Cases × solvers × phases: what a certified answer costs, here and elsewhere, measured in one run."""

@@ -1,0 +1,78 @@
+"""The questions that are timed, each in a full and a small size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import occlp as oc
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question of two sizes: the one that is reported, and a small one of the same kind for smoke runs."""
+
+    name: str
+    words: str
+    full: Callable[[], oc.Problem]
+    small: Callable[[], oc.Problem]
+
+
+def _garnet(n_states: int) -> oc.MDP:
+    return oc.instances.get("garnet", n_states=n_states, n_actions=10, branching=10, seed=1, discount=0.99)
+
+
+def _grid(n: int, discount: float = 0.999) -> oc.MDP:
+    return oc.instances.get("slippery-gridworld", n=n, seed=1, discount=discount)
+
+
+def _soft(mdp: oc.MDP, strength: float) -> oc.Problem:
+    return oc.Problem(mdp, regularizer=oc.KL(strength=strength, reference=oc.Policy.uniform(mdp)))
+
+
+def _case(name: str, words: str, full: Callable[[], oc.MDP], small: Callable[[], oc.MDP]) -> Case:
+    return Case(name, words, lambda: oc.Problem(full()), lambda: oc.Problem(small()))
+
+
+CASES = (
+    _case(
+        "garnet-1e3",
+        "random, 1,000 states, 10 actions, 10 successors, γ = .99",
+        lambda: _garnet(1_000),
+        lambda: _garnet(60),
+    ),
+    _case(
+        "garnet-1e4",
+        "random, 10,000 states, 10 actions, 10 successors, γ = .99",
+        lambda: _garnet(10_000),
+        lambda: _garnet(90),
+    ),
+    _case(
+        "grid-50", "slippery grid of 50 × 50 cells, γ = .999: slow mixing", lambda: _grid(50), lambda: _grid(6, 0.99)
+    ),
+    _case("grid-100", "slippery grid of 100 × 100 cells, γ = .999", lambda: _grid(100), lambda: _grid(8, 0.99)),
+    _case(
+        "forest",
+        "forest management, 1,000 ages, γ = .96",
+        lambda: oc.instances.get("forest", n_states=1_000, discount=0.96),
+        lambda: oc.instances.get("forest", n_states=30, discount=0.96),
+    ),
+    _case(
+        "queue",
+        "admission to a queue of 1,000 places, γ = .999, start empty",
+        lambda: oc.instances.get("queue-admission", capacity=1_000, discount=0.999),
+        lambda: oc.instances.get("queue-admission", capacity=20),
+    ),
+    Case(
+        "garnet-1e3-kl",
+        "garnet-1e3 with a joint KL penalty of strength 0.1 towards uniform",
+        lambda: _soft(_garnet(1_000), 0.1),
+        lambda: _soft(_garnet(40), 0.1),
+    ),
+    Case(
+        "grid-50-kl",
+        "grid-50 with a joint KL penalty of strength 0.1 towards uniform",
+        lambda: _soft(_grid(50), 0.1),
+        lambda: _soft(_grid(6, 0.99), 0.1),
+    ),
+)
