@@ -19,7 +19,7 @@ class Case:
 
 
 def _garnet(n_states: int) -> oc.MDP:
-    return oc.instances.get("garnet", n_states=n_states, n_actions=10, branching=10, seed=1, discount=0.99)
+    return oc.instances.get("garnet", n_states=n_states, n_actions=10, branching=10, n_costs=1, seed=1, discount=0.99)
 
 
 def _grid(n: int, discount: float = 0.999) -> oc.MDP:
@@ -28,6 +28,13 @@ def _grid(n: int, discount: float = 0.999) -> oc.MDP:
 
 def _soft(mdp: oc.MDP, strength: float) -> oc.Problem:
     return oc.Problem(mdp, regularizer=oc.KL(strength=strength, reference=oc.Policy.uniform(mdp)))
+
+
+def _limited(mdp: oc.MDP, cost: str) -> oc.Problem:
+    """Limit a cost halfway between what the free optimum spends and the least that any policy spends."""
+    spent = oc.solve(mdp).expected[cost]
+    least = oc.solve(oc.Problem(mdp.replace(rewards=mdp.pair_costs[cost]), sense="minimize")).objective
+    return oc.Problem(mdp, constraints={cost: oc.expected(cost) <= (spent + least) / 2})
 
 
 def _case(name: str, words: str, full: Callable[[], oc.MDP], small: Callable[[], oc.MDP]) -> Case:
@@ -62,6 +69,18 @@ CASES = (
         "admission to a queue of 1,000 places, γ = .999, start empty",
         lambda: oc.instances.get("queue-admission", capacity=1_000, discount=0.999),
         lambda: oc.instances.get("queue-admission", capacity=20),
+    ),
+    Case(
+        "garnet-1e3-limit",
+        "garnet-1e3 with a limit on one cost, halfway between the least possible and what the optimum spends",
+        lambda: _limited(_garnet(1_000), "cost0"),
+        lambda: _limited(_garnet(60), "cost0"),
+    ),
+    Case(
+        "grid-50-limit",
+        "grid-50 with a limit on the time in hazards, halfway between the least possible and the optimum's",
+        lambda: _limited(_grid(50), "hazard"),
+        lambda: _limited(_grid(8, 0.99), "hazard"),
     ),
     Case(
         "garnet-1e3-kl",

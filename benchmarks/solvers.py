@@ -6,6 +6,7 @@ returns a policy, one probability a pair, which is judged by occlp's exact evalu
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable
@@ -33,8 +34,8 @@ class Entrant:
         ``prepare(problem, tol)`` turns a problem into the entrant's form, and returns what answers it.
     most_pairs : int
         Larger plain problems are left out.
-    kl : bool
-        Whether it answers questions with a KL term (and only those).
+    kind : {"plain", "limits", "kl"}
+        The questions that it answers: plain ones, with constraints, or with a KL term.
     returns : str
         What one call gives.
     """
@@ -43,7 +44,7 @@ class Entrant:
     package: str
     prepare: Callable[[oc.Problem, float], Answer] = field(repr=False)
     most_pairs: int = 10**9
-    kl: bool = False
+    kind: str = "plain"
     returns: str = "policy, values"
 
     @property
@@ -58,13 +59,14 @@ class Entrant:
 
     def takes(self, problem: oc.Problem) -> bool:
         """Whether this question is of its kind and size."""
-        return self.kl == (problem.regularizer is not None) and problem.mdp.n_pairs <= self.most_pairs
+        kind = "kl" if problem.regularizer is not None else "limits" if problem.limits else "plain"
+        return self.kind == kind and problem.mdp.n_pairs <= self.most_pairs
 
 
 def _occlp(solver: oc.Solver | None) -> Callable[[oc.Problem, float], Answer]:
     def prepare(problem: oc.Problem, tol: float) -> Answer:
         def answer() -> Any:
-            fresh = oc.Problem(problem.mdp, sense=problem.sense, regularizer=problem.regularizer)  # nothing is kept
+            fresh = dataclasses.replace(problem)  # nothing that was computed before is kept
             return oc.solve(fresh, solver, tol=tol).policy.pair_probabilities
 
         return answer
@@ -147,20 +149,24 @@ def _first_of(mdp: oc.MDP, mask: Any) -> Any:
 
 _ALL = "policy, values, occupancy, certificate"
 
+#: Largest problem that backends of cvxpy and scipy get, in pairs.
+_BACKENDS = 10_000
+_LP = oc.OccupancyProgram()
+
 #: The first entrant of each kind is the one that ratios refer to: what `oc.solve` does by itself.
 ENTRANTS = (
     Entrant("occlp, default (PolicyIteration)", "occlp", _occlp(None), returns=_ALL),
     Entrant("occlp ModifiedPolicyIteration", "occlp", _occlp(oc.ModifiedPolicyIteration()), returns=_ALL),
-    Entrant("occlp OccupancyProgram", "occlp", _occlp(oc.OccupancyProgram()), most_pairs=10_000, returns=_ALL),
+    Entrant("occlp OccupancyProgram", "occlp", _occlp(_LP), _BACKENDS, returns=_ALL),
     Entrant("quantecon modified policy iteration", "quantecon", _quantecon("mpi")),
-    Entrant("quantecon policy iteration", "quantecon", _quantecon("pi"), most_pairs=10_000),
-    Entrant("scipy linprog (HiGHS), dual program", "scipy", _scipy_linprog, most_pairs=10_000),
-    Entrant("cvxpy, occupancy program, CLARABEL", "cvxpy", _cvxpy("CLARABEL"), most_pairs=10_000, returns="policy"),
-    Entrant("occlp, default (KLDual)", "occlp", _occlp(None), kl=True, returns=_ALL),
-    Entrant(
-        "occlp OccupancyProgram", "occlp", _occlp(oc.OccupancyProgram()), most_pairs=10_000, kl=True, returns=_ALL
-    ),
-    Entrant(
-        "cvxpy, conic program, CLARABEL", "cvxpy", _cvxpy("CLARABEL"), most_pairs=10_000, kl=True, returns="policy"
-    ),
+    Entrant("quantecon policy iteration", "quantecon", _quantecon("pi"), _BACKENDS),
+    Entrant("scipy linprog (HiGHS), dual program", "scipy", _scipy_linprog, _BACKENDS),
+    Entrant("cvxpy, occupancy program, CLARABEL", "cvxpy", _cvxpy("CLARABEL"), _BACKENDS, returns="policy"),
+    Entrant("occlp, default (Decomposition)", "occlp", _occlp(None), kind="limits", returns=_ALL),
+    Entrant("occlp OccupancyProgram", "occlp", _occlp(_LP), _BACKENDS, kind="limits", returns=_ALL),
+    Entrant("cvxpy, linear program, CLARABEL", "cvxpy", _cvxpy("CLARABEL"), _BACKENDS, kind="limits", returns="policy"),
+    Entrant("cvxpy, linear program, HIGHS", "cvxpy", _cvxpy("HIGHS"), _BACKENDS, kind="limits", returns="policy"),
+    Entrant("occlp, default (KLDual)", "occlp", _occlp(None), kind="kl", returns=_ALL),
+    Entrant("occlp OccupancyProgram", "occlp", _occlp(_LP), _BACKENDS, kind="kl", returns=_ALL),
+    Entrant("cvxpy, conic program, CLARABEL", "cvxpy", _cvxpy("CLARABEL"), _BACKENDS, kind="kl", returns="policy"),
 )

@@ -1,35 +1,37 @@
-"""The occupancy program as a cvxpy problem, with a constraint of one's own added to it.
+"""The occupancy program as a cvxpy problem, with a constraint of one's own that `oc.Problem` cannot express.
 
-Constraints are not in `oc.Problem` yet. The program is, so cvxpy solves them; and the bounds of the library still
-prove the answer: with a price y ≥ 0 on "wear ≤ b", nothing can earn more than the best of r − y·wear, plus y·b.
+Here: stay within a distance of today's occupancy, h(d) = ‖d − d_today‖² ≤ b. Any convex h will do. The library's bounds
+still prove the answer. With a price y ≥ 0 and the tangent of h at the answer, h(d) ≥ h(d̂) + g·(d − d̂), no policy that
+keeps the constraint earns more than the best of the rewards r − y g, plus y (b − h(d̂) + g·d̂).
 """
 
 import cvxpy as cp
 
 import occlp as oc
 
-BUDGET = 0.25
+LIMIT = 0.01
 
 mdp = oc.instances.get("machine-repair")
 problem = oc.Problem(mdp)
-free = oc.solve(problem)
-print(f"free:        {free.objective:.6f} a period, wear {free.expected['wear']:.6f}")
+today = oc.evaluate(problem, oc.Policy.deterministic(mdp, {"new": "run", "worn": "repair", "broken": "repair"}))
+print(f"today: {today.objective:.6f} a period; the best: {oc.solve(problem).objective:.6f}")
 
 program = oc.OccupancyProgram().program(problem)  # maximise r·d; constraints "flow", "mass" and "nonnegative"
 (occupancy,) = program.variables()  # [pairs]
-budget = mdp.pair_costs["wear"] @ occupancy <= BUDGET
-constrained = cp.Problem(program.objective, [*program.constraints, budget])
-constrained.solve(solver="CLARABEL")
+near = cp.sum_squares(occupancy - today.pair_occupancy) <= LIMIT
+constrained = cp.Problem(program.objective, [*program.constraints, near])
+constrained.solve(solver="CLARABEL", tol_gap_abs=1e-12, tol_gap_rel=1e-12)
 
 # Believe the policy, not the backend: evaluate it exactly.
 policy = oc.Policy.from_occupancy(mdp, occupancy.value)
 found = oc.evaluate(problem, policy)
-print(f"constrained: {found.objective:.6f} a period, wear {found.expected['wear']:.6f}")
-print(f"in state worn: {policy['worn']['repair']:.4f} repair")
+change = found.pair_occupancy - today.pair_occupancy
+distance = float(change @ change)
+print(f"near today: {found.objective:.6f} a period, distance {distance:.6f}")
 
 # The price of the constraint proves how good that is.
-price = float(budget.dual_value)
-priced = oc.solve(mdp.replace(rewards=mdp.pair_rewards - price * mdp.pair_costs["wear"]))
-bound = priced.certificate.upper + price * BUDGET
-print(f"price of wear {price:.4f}; no policy within the budget earns more than {bound:.6f}")
-print(f"gap {max(bound - found.objective, 0):.0e}, budget exceeded by {max(found.expected['wear'] - BUDGET, 0):.0e}")
+price, tangent = near.dual_value.item(), 2 * change
+priced = oc.solve(mdp.replace(rewards=mdp.pair_rewards - price * tangent))
+bound = priced.certificate.upper + price * (LIMIT - distance + tangent @ found.pair_occupancy)
+print(f"price of distance {price:.3f}; no policy this near earns more than {bound:.6f}")
+print(f"gap {bound - found.objective:.1e}; limit exceeded by {max(distance - LIMIT, 0):.0e}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import operator
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
 METHODS = {
     "lp": "OccupancyProgram", "lp-highs": "OccupancyProgram", "lp-clarabel": "OccupancyProgram",
     "lp-scs": "OccupancyProgram", "pi": "PolicyIteration", "mpi": "ModifiedPolicyIteration", "vi": "ValueIteration",
-    "pg": "PolicyGradient", "npg": "NaturalPolicyGradient", "kl": "KLDual",
+    "pg": "PolicyGradient", "npg": "NaturalPolicyGradient", "kl": "KLDual", "dec": "Decomposition",
 }  # fmt: skip
-PLAIN_METHODS = "lp,vi,pi,pg,npg"
-KL_METHODS = "lp,kl"
 #: Every row of ``--json`` has these, null where there is no such figure.
 COLUMNS = ("solver", "status", "objective", "expected_return", "gap", "seconds")
 
@@ -51,6 +50,11 @@ Settings = Annotated[
 ]
 Sense: TypeAlias = Literal["maximize", "minimize"]
 SenseOption = Annotated[Sense | None, typer.Option(help="Default: that of the instance, else maximize.")]
+Criterion: TypeAlias = Literal["discounted", "average"]
+CriterionOption = Annotated[Criterion, typer.Option(help="What is optimised over time.")]
+Constraints = Annotated[
+    list[str] | None, typer.Option("--constraint", metavar='"COST <= B"', help="Limit on a cost; may be repeated.")
+]
 Strength = Annotated[
     float | None, typer.Option("--kl", metavar="STRENGTH", help="KL penalty towards the uniform policy.")
 ]
@@ -93,6 +97,8 @@ def solve(
     ] = None,
     discount: Discount = None,
     sense: SenseOption = None,
+    criterion: CriterionOption = "discounted",
+    constraint: Constraints = None,
     kl: Strength = None,
     tol: Tolerance = 1e-8,
     seconds: Seconds = None,
@@ -104,7 +110,7 @@ def solve(
 ) -> None:
     """Find the best policy of MODEL and prove how good it is."""
     with _errors():
-        problem = _problem(model, discount, sense, kl, settings)
+        problem = _problem(model, _read(model, discount, settings), sense, criterion, constraint, kl)
         named = method or ("lp" if backend else None)
         solver = None if named is None else _solvers([named], backend)[0]
         limit = oc.Limit(seconds=seconds, iterations=iterations)
@@ -115,8 +121,10 @@ def solve(
         except oc.SolveError as error:
             result, broken = error.result, error
         if as_json:
-            _print_json("solve", model, [_result_row(result)], policy=_policy_rows(result))
-        else:
+            from occlp.report.content import policy_rows, result_row
+
+            _print_json("solve", model, [result_row(result)], policy=policy_rows(result))
+        elif not isinstance(broken, oc.Infeasible):
             from occlp.report.tables import result_table
 
             _print(result_table(result))
@@ -131,13 +139,15 @@ def compare(
         str | None,
         typer.Option(
             metavar="A,B,C",
-            help=f"Any of {', '.join(METHODS)}. Default: {PLAIN_METHODS}; with --kl: {KL_METHODS}.",
+            help=f"Any of {', '.join(METHODS)}. Default: those that fit the question.",
         ),
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page about it.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write the convergence picture.")] = None,
     discount: Discount = None,
     sense: SenseOption = None,
+    criterion: CriterionOption = "discounted",
+    constraint: Constraints = None,
     kl: Strength = None,
     tol: Tolerance = 1e-8,
     seconds: Seconds = None,
@@ -150,9 +160,8 @@ def compare(
     """Lay several methods on MODEL side by side. A method that fails is a row that says why."""
     with _errors():
         _check_outputs(report, plot)
-        problem = _problem(model, discount, sense, kl, settings)
-        names = methods if methods is not None else PLAIN_METHODS if kl is None else KL_METHODS
-        solvers = _solvers(names.split(","), backend)
+        problem = _problem(model, _read(model, discount, settings), sense, criterion, constraint, kl)
+        solvers = _solvers((_default_methods(problem) if methods is None else methods).split(","), backend)
         limit = oc.Limit(seconds=seconds, iterations=iterations)
         with _compare_progress() as progress:
             table = oc.compare(problem, solvers, rng=seed, tol=tol, limit=limit, progress=progress)
@@ -170,7 +179,7 @@ def compare(
             for what, path in written.items():
                 if path is not None:
                     typer.echo(f"{what} written to {path}")
-        if not table.results:
+        if all(row.result is None for row in table):
             raise typer.Exit(1)
 
 
@@ -251,15 +260,39 @@ def _value(text: str, for_gymnasium: bool) -> Any:
 
 
 def _problem(
-    model: str, discount: str | None, sense: Sense | None, kl: float | None, settings: Sequence[str] | None
+    model: str, mdp: oc.MDP, sense: Sense | None, criterion: Criterion, limits: Sequence[str] | None, kl: float | None
 ) -> oc.Problem:
-    mdp = _read(model, discount, settings)
     instance = _instance(model)
-    question: Sense = "maximize" if instance is None else instance.sense
-    if sense is not None:
-        question = sense
+    own: Sense = "maximize" if instance is None else instance.sense
+    if criterion == "average" and mdp.discount is not None:
+        mdp = mdp.replace(discount=None)
+    constraints: dict[str, oc.Constraint] = {}
+    for text in limits or []:
+        name, constraint = _constraint(text)
+        constraints[text if name in constraints else name] = constraint
     regularizer = None if kl is None else oc.KL(strength=kl, reference=oc.Policy.uniform(mdp))
-    return oc.Problem(mdp, sense=question, regularizer=regularizer)
+    return oc.Problem(mdp, sense or own, criterion, constraints, regularizer)
+
+
+def _constraint(text: str) -> tuple[str, oc.Constraint]:
+    """Read "wear <= 0.25"."""
+    for sign, compared in (("<=", operator.le), (">=", operator.ge), ("==", operator.eq)):
+        name, found, bound = text.partition(sign)
+        if found:
+            try:
+                return name.strip(), compared(oc.expected(name.strip()), float(bound))
+            except ValueError:
+                break
+    raise oc.InvalidProblem(f'--constraint "{text}" is not of the form "COST <= NUMBER", with <=, >= or ==.')
+
+
+def _default_methods(problem: oc.Problem) -> str:
+    """The methods that can answer a question, by their short names."""
+    if problem.regularizer is not None:
+        return "lp,kl"
+    if problem.limits:
+        return "lp,dec"
+    return "lp,vi,pi" if problem.criterion == "average" else "lp,vi,pi,pg,npg"
 
 
 def _solvers(names: Sequence[str], backend: str | None) -> list[oc.Solver]:
@@ -299,7 +332,10 @@ def _check_outputs(report: Path | None, plot: Path | None) -> None:
 
 
 def _plot(table: oc.Comparison, path: Path) -> str | None:
-    if not table.results:
+    from occlp.report.content import first_runs
+
+    if not first_runs(table):
+        typer.echo("no picture is written: no method has an answer to draw", err=True)
         return None
     table.plot(path)
     return str(path)
@@ -350,27 +386,3 @@ def _print_json(command: str, model: str | None, rows: Sequence[dict[str, Any]],
     complete = [dict.fromkeys(COLUMNS) | row for row in rows]
     answer = {"command": command, "model": model, "version": oc.__version__, "rows": complete, **more}
     typer.echo(json.dumps(plain(answer), allow_nan=False, indent=2))
-
-
-def _result_row(result: oc.Result) -> dict[str, Any]:
-    return result.summary() | {
-        "expected": dict(result.expected),
-        "expected_total": dict(result.expected_total),
-        "multipliers": dict(result.multipliers),
-        "deterministic": result.policy.is_deterministic,
-        "visited_states": int(result.visited.sum()),
-    }
-
-
-def _policy_rows(result: oc.Result) -> list[dict[str, Any]]:
-    """The pairs that the policy takes, with probability and occupancy, in the order of the states."""
-    pairs, probabilities = result.pairs, result.policy.pair_probabilities
-    return [
-        {
-            "state": pairs.state_name(int(pairs.states[k])),
-            "action": pairs.action_name(int(pairs.actions[k])),
-            "probability": float(probabilities[k]),
-            "occupancy": float(result.pair_occupancy[k]),
-        }
-        for k in probabilities.nonzero()[0]
-    ]

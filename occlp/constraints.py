@@ -21,7 +21,7 @@ Relation: TypeAlias = Literal["<=", ">=", "=="]
 
 
 @dataclass(frozen=True, eq=False)
-class _Atom:
+class Atom:
     """One linear functional of the occupancy: a named cost, an [S, A] array, or an indicator of pairs."""
 
     kind: Literal["name", "array", "visits"]
@@ -34,7 +34,7 @@ class _Atom:
             return f"expected{'_total' if self.total else ''}({inside})"
         states, actions = self.what
         listed = [f"states={states!r}"] * (states is not None) + [f"actions={actions!r}"] * (actions is not None)
-        return f"visits({', '.join(listed)})"
+        return f"{'visits' if self.total else 'share'}({', '.join(listed)})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class LinearExpression:
     makes a `Constraint`. Two expressions cannot be compared with each other: move both to one side.
     """
 
-    terms: tuple[tuple[float, _Atom], ...]
+    terms: tuple[tuple[float, Atom], ...]
 
     def __add__(self, other: object) -> LinearExpression:
         if not isinstance(other, LinearExpression):
@@ -73,13 +73,13 @@ class LinearExpression:
         return self * (1.0 / float(divisor))
 
     def __le__(self, bound: object) -> Constraint:
-        return Constraint(self, "<=", _bound(bound))
+        return Constraint(self, "<=", read_bound(bound))
 
     def __ge__(self, bound: object) -> Constraint:
-        return Constraint(self, ">=", _bound(bound))
+        return Constraint(self, ">=", read_bound(bound))
 
     def __eq__(self, bound: object) -> Constraint:  # type: ignore[override]
-        return Constraint(self, "==", _bound(bound))
+        return Constraint(self, "==", read_bound(bound))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -106,6 +106,11 @@ class LinearExpression:
             total += weight * _coefficients(atom, mdp) / (rest if atom.total else 1.0)
         return total
 
+    def total_part(self, mdp: MDP) -> FloatArray:
+        """The part of the coefficients that `coefficients` divides by 1 − γ, before the division, [pairs]."""
+        parts = [weight * _coefficients(atom, mdp) for weight, atom in self.terms if atom.total]
+        return np.asarray(sum(parts, start=np.zeros(mdp.n_pairs)))
+
     @property
     def name(self) -> str | None:
         """The cost's name when the expression is one named expectation, else None."""
@@ -116,17 +121,27 @@ class LinearExpression:
 
 @dataclass(frozen=True, eq=False)
 class Constraint:
-    """A limit on a linear expression of the occupancy."""
+    """A limit on a linear expression of the occupancy.
+
+    Attributes
+    ----------
+    expression : LinearExpression
+    relation : {"<=", ">=", "=="}
+    bound : float
+    label : str, optional
+        How the limit was written, where it was multiplied out to become linear.
+    """
 
     expression: LinearExpression
     relation: Relation
     bound: float
+    label: str | None = None
 
     def __bool__(self) -> NoReturn:
         raise InvalidProblem("a constraint has no truth value; comparisons cannot be chained as a <= x <= b.")
 
     def __str__(self) -> str:
-        return f"{self.expression} {self.relation} {self.bound:g}"
+        return self.label or f"{self.expression} {self.relation} {self.bound:g}"
 
 
 def expected(what: str | Any) -> LinearExpression:
@@ -164,39 +179,52 @@ def visits(
     """
     if states is None and actions is None:
         raise InvalidProblem("visits() needs states=, actions= or both: all pairs together are always 1/(1 − γ).")
-    return LinearExpression(((1.0, _Atom("visits", (states, actions), total=True)),))
+    return LinearExpression(((1.0, Atom("visits", (states, actions), total=True)),))
 
 
-def name_constraints(constraints: Mapping[str, Constraint] | Sequence[Constraint] | None) -> dict[str, Constraint]:
+def name_constraints(
+    constraints: Mapping[str, Constraint | Sequence[Constraint]] | Sequence[Constraint | Sequence[Constraint]] | None,
+) -> dict[str, Constraint]:
     """Name constraints: the keys of a mapping; in a list the cost's name, or the text of the constraint.
+
+    A list in the place of a constraint stands for all that it holds; under a key, each of several is
+    named by the key and its own text.
 
     Raises `InvalidProblem` for a clash of names and for anything that is not a constraint.
     """
     if constraints is None:
         return {}
     named: dict[str, Constraint] = {}
-    if isinstance(constraints, Mapping):
-        items = list(constraints.items())
-    elif isinstance(constraints, Constraint):
-        raise InvalidProblem("constraints= takes a list or a dict: write [constraint].")
-    else:
-        items = [(_name(constraint), constraint) for constraint in constraints]
-    for name, constraint in items:
-        if not isinstance(constraint, Constraint):
-            raise InvalidProblem(f"{constraint!r} is not a constraint. Write oc.expected('wear') <= 0.25, for example.")
+    for name, constraint in _named(constraints):
         if name in named:
             raise InvalidProblem(f"two constraints are called {name!r}. Give a dict with a name for each.")
-        named[str(name)] = constraint
+        named[name] = constraint
     return named
 
 
-def _name(constraint: Any) -> str:
-    if not isinstance(constraint, Constraint):
-        raise InvalidProblem(f"{constraint!r} is not a constraint. Write oc.expected('wear') <= 0.25, for example.")
-    return constraint.expression.name or str(constraint)
+def _named(constraints: Any) -> list[tuple[str, Constraint]]:
+    if not isinstance(constraints, Mapping | Iterable):
+        raise InvalidProblem("constraints= takes a list or a dict: write [constraint].")
+    if not isinstance(constraints, Mapping):
+        return [(c.expression.name or str(c), c) for c in _flat(list(constraints))]
+    items = []
+    for key, value in constraints.items():
+        inside = _flat(value)
+        items += [(str(key) if len(inside) == 1 else f"{key}: {one}", one) for one in inside]
+    return items
 
 
-def _bound(bound: object) -> float:
+def _flat(given: Any) -> list[Constraint]:
+    """All constraints of a list that may hold lists."""
+    if isinstance(given, list | tuple):
+        return [constraint for part in given for constraint in _flat(part)]
+    if not isinstance(given, Constraint):
+        shown = str(given) if isinstance(given, LinearExpression) else repr(given)
+        raise InvalidProblem(f"{shown} is not a constraint. Write oc.expected('wear') <= 0.25, for example.")
+    return [given]
+
+
+def read_bound(bound: object) -> float:
     if isinstance(bound, LinearExpression):
         raise InvalidProblem("compare an expression with a number: write a - b <= 0 for a <= b.")
     if isinstance(bound, bool) or not isinstance(bound, int | float | np.number):
@@ -207,16 +235,16 @@ def _bound(bound: object) -> float:
     return value
 
 
-def _atom(what: Any, *, total: bool) -> _Atom:
+def _atom(what: Any, *, total: bool) -> Atom:
     if isinstance(what, str):
-        return _Atom("name", what, total)
+        return Atom("name", what, total)
     array = np.array(what, dtype=np.float64)
     if array.ndim != 2:
         raise InvalidProblem(f"expected() takes the name of a cost or an [S, A] array, not shape {list(array.shape)}.")
-    return _Atom("array", array, total)
+    return Atom("array", array, total)
 
 
-def _coefficients(atom: _Atom, mdp: MDP) -> FloatArray:
+def _coefficients(atom: Atom, mdp: MDP) -> FloatArray:
     pairs = mdp.pairs
     if atom.kind == "visits":
         states, actions = atom.what

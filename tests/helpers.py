@@ -238,13 +238,13 @@ def two_classes(rest: float | str = 1e-9, **changes: object) -> oc.MDP:
 
 
 def sparse_rewards(rest: float = 1e-9, n: int = 12) -> oc.MDP:
-    """A corridor whose one reward lies at its far end, where every wrong step leads back to the start."""
-    forward = [[float(j == min(s + 1, n - 1)) for j in range(n)] for s in range(n)]
-    back = [[float(j == 0) for j in range(n)] for s in range(n)]
-    rewards = [[float(s == n - 1), 0.0] for s in range(n)]
-    return oc.MDP.from_arrays(
-        [[forward[s], back[s]] for s in range(n)], rewards, discount=1.0 - rest, initial=0
-    )
+    """A corridor that pays 1 once, at its far end; the other action gives up at any place. The optimum is 1 − γ."""
+    rows = np.zeros((n + 1, 2, n + 1))
+    rows[np.arange(n), 0, np.arange(1, n + 1)] = 1.0
+    rows[:, 1, n] = rows[n, 0, n] = 1.0
+    rewards = np.zeros((n + 1, 2))
+    rewards[n - 1, 0] = 1.0
+    return oc.MDP.from_arrays(rows, rewards, discount=1.0 - rest, initial=0)
 
 
 def permuted(mdp: oc.MDP, states: Sequence[int], actions: Sequence[int]) -> oc.MDP:

@@ -215,6 +215,12 @@ class TestRewardsAndCosts:
         rewards = np.zeros((2, 2, 2))
         rewards[1, 1] = [np.inf, -np.inf]  # of which the expectation is not a number
         refused("the reward of state 'worn', action 'repair' is nan", rewards=rewards)
+        # An exact sum that no double can hold, before the row itself is refused, or closed by the -inf beside it.
+        rows, rewards = np.array(ROWS).astype(str).astype(object), np.zeros((2, 2, 2), dtype=object)
+        rows[0, 0], rewards[0, 0] = ["9", "1"], ["1.7e308", "1.7e308"]
+        refused("state 'new', action 'run' sum to 10", transitions=rows, rewards=rewards)
+        rewards[0, 0, 1] = "-inf"
+        assert machine(rows, rewards).n_pairs == 3
 
     @pytest.mark.parametrize("costs", [REWARDS, np.array(REWARDS), "wear", {0: REWARDS}, {None: REWARDS}, 5])
     def test_costs_have_names(self, costs):

@@ -16,6 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from test_architecture import LAYERS
+
+import occlp
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -113,6 +116,31 @@ def test_the_pages_that_the_code_names_exist():
     for source in (ROOT / "occlp").rglob("*.py"):
         named |= set(re.findall(r"docs/[\w-]+\.md", source.read_text(encoding="utf-8")))
     assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
+
+
+def test_the_reference_names_everything_that_is_offered():
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert [name for name in occlp.__all__ if not re.search(rf"\boc\.{name}\b", text)] == []
+    named = re.findall(r"\boc\.(\w+)", text)
+    assert [name for name in named if not hasattr(occlp, name)] == []
+
+
+def test_the_house_is_drawn_as_it_stands():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    parts = {
+        path.stem for path in (ROOT / "occlp").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert set(drawn) == parts - {"__init__", "__main__"}
+    assert drawn == sorted(drawn, key=LAYERS.index)
+
+
+def test_the_solver_on_its_page_is_the_example():
+    page = (ROOT / "docs" / "writing-a-solver.md").read_text(encoding="utf-8")
+    example = (ROOT / "examples" / "third_party_solver.py").read_text(encoding="utf-8")
+    first = next(blocks(page))[1].strip()
+    assert "def iterate" in first
+    assert first in example
 
 
 class TestTheMechanism:

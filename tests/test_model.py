@@ -987,3 +987,8 @@ class TestMetamorphic:
         assert first.same_as(second) == alike
         assert second.same_as(first) == alike
         assert first.same_as(copy.deepcopy(first))
+
+    def test_pairs_that_differ_in_one_action(self):
+        first = MDP.from_pairs([0, 0, 1], [0, 2, 1], [[1, 0], [0, 1], [0, 1]], [0, 0, 0]).pairs
+        second = MDP.from_pairs([0, 0, 1], [0, 2, 0], [[1, 0], [0, 1], [0, 1]], [0, 0, 0]).pairs
+        assert not first.same_as(second)

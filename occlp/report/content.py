@@ -107,12 +107,19 @@ def reason(row: Row) -> str | None:
     return None if row.result.status.name == "CERTIFIED" else row.result.message
 
 
+def answer(row: Row) -> Result | None:
+    """The result of a run, or None where its policy answers nothing because it is proved that nothing does."""
+    if row.result is None or row.result.status.name in ("INFEASIBLE", "UNBOUNDED"):
+        return None
+    return row.result
+
+
 def first_runs(comparison: Comparison) -> list[tuple[str, Result]]:
     """The first result of every method, with the method's name."""
     found: dict[str, Result] = {}
     for row in comparison:
-        if row.result is not None:
-            found.setdefault(row.name, row.result)
+        if (result := answer(row)) is not None:
+            found.setdefault(row.name, result)
     return list(found.items())
 
 
@@ -198,7 +205,8 @@ def losses(result: Result, limit: int = SHOWN_LOSSES) -> list[Loss] | None:
     """Pairs that cost the objective most; empty when nothing but rounding is lost, None when it does not split.
 
     The gap of a linear objective is the sum over the pairs of d(s, a) times the reduced cost. With a
-    regularizer it is not, and then no table is better than a wrong one.
+    regularizer, or with a priced constraint that is not used up, it is not, and then no table is better
+    than a wrong one.
     """
     certificate, pairs = result.certificate, result.pairs
     lost = result.pair_occupancy * certificate.reduced_costs
@@ -254,6 +262,32 @@ def model_facts(mdp: MDP, name: str, instance: Instance | None = None) -> dict[s
         "notes": list(mdp.notes),
         "parameters": {key: plain(value) for key, value in known.items()},
     }
+
+
+def result_row(result: Result) -> dict[str, Any]:
+    """Figures of one result for a machine: its summary, and what the policy costs."""
+    return result.summary() | {
+        "expected": dict(result.expected),
+        "expected_total": dict(result.expected_total) if result.rest else None,
+        "multipliers": dict(result.multipliers),
+        "sensitivity": dict(result.sensitivity),
+        "deterministic": result.policy.is_deterministic,
+        "visited_states": int(result.visited.sum()),
+    }
+
+
+def policy_rows(result: Result) -> list[dict[str, Any]]:
+    """The pairs that a policy takes, with probability and occupancy, in the order of the states."""
+    pairs, probabilities = result.pairs, result.policy.pair_probabilities
+    return [
+        {
+            "state": pairs.state_name(int(pairs.states[k])),
+            "action": pairs.action_name(int(pairs.actions[k])),
+            "probability": float(probabilities[k]),
+            "occupancy": float(result.pair_occupancy[k]),
+        }
+        for k in probabilities.nonzero()[0]
+    ]
 
 
 def plain(value: Any) -> Any:

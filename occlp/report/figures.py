@@ -18,7 +18,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
 from occlp.errors import InvalidProblem
-from occlp.report.content import crop_occupancies, crop_words, display, drawable_results, label, size
+from occlp.report.content import answer, crop_occupancies, crop_words, display, drawable_results, label, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,8 +95,7 @@ def plot_convergence(comparison: Comparison, path: str | Path | None = None) -> 
             hidden = sum(_near(ends[k], other) for other in ends[k + 1 :])
             _draw_run(axes, run, getattr(run, of_run), floor, (8.0 if run.is_point else 6.0) + 5.0 * min(hidden, 4))
         _scale_x(axes, np.concatenate([getattr(run, of_run) for run in runs]))
-    _scale_y(left, runs, floor, above)
-    _mark_levels((left, right), comparison, runs, floor)
+    _mark((left, right), _levels(comparison, runs, floor), floor, above)
     left.set_ylabel("certified gap", color=INK)
     _legend(figure, runs)
     return _saved(figure, path)
@@ -192,9 +191,9 @@ def _runs(comparison: Comparison) -> list[_Run]:
     names = list(dict.fromkeys(name for name, _ in drawable_results(comparison)))
     runs, seen = [], set()
     for row in comparison:
-        if row.result is None:
+        result = answer(row)
+        if result is None:
             continue
-        result = row.result
         steps, clock, gap = (result.history[column] for column in ("iteration", "seconds", "gap"))
         # What is returned, with polishing and certificate in its time, is the end of every line.
         steps = np.append(steps, max(result.iterations, 1))
@@ -251,25 +250,28 @@ def _scale_x(axes: Axes, x: FloatArray) -> None:
     if high > LOG_SPAN * low:
         axes.set_xscale("log")
         axes.set_xlim(low / 1.35, high * 1.35)
+        return
+    margin = 0.06 * (high - low) or 0.5 * high
+    axes.set_xlim(low - margin, high + margin)
+    whole = low >= 1 and low == round(low) and high == round(high)  # iterations, not seconds
+    if whole and high - low <= 6:
+        axes.set_xticks(np.arange(low, high + 1))
     else:
-        margin = 0.06 * (high - low) or 0.5 * high
-        axes.set_xlim(low - margin, high + margin)
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=low >= 1 and high == round(high)))
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=whole))
 
 
-def _scale_y(axes: Axes, runs: Sequence[_Run], floor: float, above: float) -> None:
-    zero = any((run.gap == 0).any() for run in runs)
-    axes.set_ylim(floor / 2.5 if zero else floor * 3, above * 4)
-
-
-def _mark_levels(pair: Sequence[Axes], comparison: Comparison, runs: Sequence[_Run], floor: float) -> None:
-    """Draw the tolerance, and the line on which gaps of zero lie."""
-    certificate = comparison.results[0].certificate
+def _levels(comparison: Comparison, runs: Sequence[_Run], floor: float) -> list[tuple[float, str]]:
+    """Heights to mark: the tolerance, and the line on which gaps of zero lie."""
+    certificate = drawable_results(comparison)[0][1].certificate
     allowed = certificate.allowed_gap(float(comparison.facts["tolerance"]))
-    low, high = pair[0].get_ylim()
-    levels = [(allowed, "tolerance")] if low < allowed < high else []
-    if any((run.gap == 0).any() for run in runs):
-        levels.append((floor, "gap 0"))
+    levels = [(allowed, "tolerance")] if 0 < allowed < math.inf else []
+    return levels + [(floor, "gap 0")] * any((run.gap == 0).any() for run in runs)
+
+
+def _mark(pair: Sequence[Axes], levels: Sequence[tuple[float, str]], floor: float, above: float) -> None:
+    """Choose the range of gaps, with the marked levels in it, and draw these."""
+    heights = [10 * floor, above, *(level for level, _ in levels)]
+    pair[0].set_ylim(min(heights) / 3, max(heights) * 4)
     for axes in pair:
         for level, _ in levels:
             axes.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from datetime import UTC, datetime
 from functools import cache
@@ -83,6 +84,9 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "names": [name for name, _ in runs],
         **_losses(runs),
         "certificates": [(name, result.certificate) for name, result in runs],
+        "costs": [name for name in results[0].expected if name != "reward"] if runs else [],
+        "limits": list(results[0].multipliers) if runs else [],
+        "runs": runs,
         "versions": {name: _version(name) for name in LIBRARIES} | {"Python": platform.python_version()},
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
@@ -97,11 +101,12 @@ def _verdict(comparison: Comparison, results: Sequence[Result]) -> dict[str, Any
     return {
         "runs": len(comparison),
         "certified": len(certified),
+        "infeasible": any(row.result is not None and row.result.status.name == "INFEASIBLE" for row in comparison),
         "fastest": None if fastest is None else content.run_name(fastest, comparison),
         "seconds": None if fastest is None else fastest.record()["seconds"],
         "lower": lower,
         "upper": upper,
-        "optimum": (lower + upper) / 2 if upper - lower <= 1e-9 * max(abs(lower), abs(upper)) else None,
+        "optimum": (lower + upper) / 2 if math.isclose(lower, upper, rel_tol=1e-9) and results else None,
         "within": min((result.gap for result in results), default=None),
     }
 

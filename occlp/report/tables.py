@@ -155,7 +155,8 @@ def _broken(name: str) -> str:
 def _facts_line(comparison: Comparison) -> str:
     facts = comparison.facts
     counts = ", ".join(f"{facts[key]} {key}" for key in ("states", "actions", "pairs", "transitions"))
-    return f"{counts}; discount {number(facts['discount'])}, tolerance {facts['tolerance']:g}"
+    discount = "" if facts["criterion"] == "average" else f"discount {number(facts['discount'])}, "
+    return f"{counts}; {discount}tolerance {facts['tolerance']:g}"
 
 
 def _model_lines(mdp: MDP, facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import occlp as oc
+from occlp.cli import METHODS, app
+
+COLUMNS = {"solver", "status", "objective", "expected_return", "gap", "seconds"}
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def strict(text):
+    """Read JSON as a strict parser does: no NaN, no Infinity, one object."""
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def rows(*words):
+    done = run(*words, "--json")
+    assert done.exit_code == 0, done.stderr
+    found = strict(done.stdout)["rows"]
+    assert all(set(row) >= COLUMNS for row in found)
+    return found
+
+
+def shell(*words, **environment):
+    """Run in a process of its own, with both outputs in pipes."""
+    command = [sys.executable, "-m", "occlp", *words]
+    environment = {**os.environ, "PYTHONWARNINGS": "error", **environment}
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=environment)
+
+
+class TestSolve:
+    def test_prints_the_answer(self):
+        done = run("solve", "howard-toymaker")
+        assert done.exit_code == 0
+        assert "CERTIFIED" in done.stdout
+        assert "advertising" in done.stdout
+        assert done.stderr == ""
+
+    def test_json_holds_the_figures_and_the_policy(self):
+        done = run("solve", "howard-toymaker", "--json")
+        answer = strict(done.stdout)
+        (row,) = answer["rows"]
+        result = oc.solve(oc.instances.get("howard-toymaker"))
+        assert row["status"] == "CERTIFIED"
+        assert row["objective"] == result.objective
+        assert row["expected_return"] == result.expected_return
+        assert answer["policy"][0] == {
+            "state": "successful", "action": "advertising", "probability": 1.0,
+            "occupancy": pytest.approx(result.occupancy.max()),
+        }  # fmt: skip
+
+    def test_takes_the_sense_of_the_instance(self):
+        (cost,) = rows("solve", "hillier-lieberman-machine")
+        (most,) = rows("solve", "hillier-lieberman-machine", "--sense", "maximize")
+        mdp = oc.instances.get("hillier-lieberman-machine")
+        assert cost["objective"] == pytest.approx(oc.solve(oc.Problem(mdp, sense="minimize")).objective)
+        assert most["objective"] > cost["objective"]
+
+    def test_takes_discount_and_parameters(self):
+        (row,) = rows("solve", "forest", "--discount", "24/25", "--set", "n_states=10", "--set", "p=1/20")
+        result = oc.solve(oc.instances.get("forest", n_states=10, p="1/20", discount="24/25"))
+        assert row["expected_return"] == pytest.approx(result.expected_return)
+
+    def test_reads_a_file(self, tmp_path):
+        oc.interop.save(oc.instances.get("forest"), tmp_path / "forest.npz")
+        (row,) = rows("solve", tmp_path / "forest.npz")
+        assert row["objective"] == pytest.approx(oc.solve(oc.instances.get("forest")).objective)
+
+    def test_reads_gymnasium(self):
+        pytest.importorskip("gymnasium")
+        (row,) = rows("solve", "gym:FrozenLake-v1", "--set", "is_slippery=false")
+        assert row["expected_return"] == pytest.approx(0.99**5)
+
+    def test_kl(self):
+        (row,) = rows("solve", "machine-repair", "--kl", "0.5")
+        assert row["solver"].startswith("KLDual")
+        assert not row["deterministic"]
+
+    def test_constraint(self):
+        (row,) = rows("solve", "machine-repair", "--constraint", "wear <= 0.25")
+        assert row["expected"]["wear"] == pytest.approx(0.25)
+        assert row["multipliers"]["wear"] > 0
+
+    def test_average_criterion_has_no_return(self):
+        (row,) = rows("solve", "howard-taxicab", "--criterion", "average")
+        assert row["objective"] == pytest.approx(1588 / 119)
+        assert row["expected_return"] is None
+
+    def test_method_backend_and_seed(self):
+        (row,) = rows("solve", "forest", "--backend", "clarabel", "--seed", "3")
+        assert "clarabel" in row["solver"]
+        (row,) = rows("solve", "forest", "--method", "lp-clarabel")
+        assert "CLARABEL" in row["solver"]
+        (row,) = rows("solve", "forest", "--method", "ValueIteration")
+        assert row["solver"].startswith("ValueIteration")
+
+    def test_a_limit_is_an_answer(self):
+        (row,) = rows("solve", "hazard-gridworld", "--method", "npg", "--iterations", "2")
+        assert row["status"] == "LIMIT"
+        assert row["gap"] > 0
+
+    def test_a_broken_promise_is_exit_code_1(self):
+        done = run("solve", "forest", "--tol", "0", "--json")
+        assert done.exit_code == 1
+        assert strict(done.stdout)["rows"][0]["status"] == "BOUNDED"
+        assert done.stderr.startswith("error: ")
+
+    def test_infeasible_is_exit_code_1_and_strict_json(self):
+        done = run("solve", "machine-repair", "--constraint", "wear <= -1", "--json")
+        assert done.exit_code == 1
+        (row,) = strict(done.stdout)["rows"]
+        assert (row["status"], row["objective"], row["gap"]) == ("INFEASIBLE", None, None)
+        plain = run("solve", "machine-repair", "--constraint", "wear <= -1")
+        assert plain.stdout == ""
+        assert "no policy keeps" in plain.stderr
+
+
+class TestCompare:
+    def test_prints_the_table_and_writes_nothing(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        done = run("compare", "riverswim")
+        assert done.exit_code == 0
+        for head in ("objective", "expected return", "certified gap", "iterations", "seconds"):
+            assert head in done.stdout
+        solvers = ["OccupancyProgram", "ValueIteration", "PolicyIteration", "PolicyGradient", "NaturalPolicyGradient"]
+        lines = [line.split()[0] for line in done.stdout.splitlines() if "CERTIFIED" in line]
+        assert lines == solvers
+        assert list(tmp_path.iterdir()) == []
+        assert done.stderr == ""
+
+    def test_writes_report_and_picture_and_says_where(self, tmp_path):
+        page, picture = tmp_path / "a.html", tmp_path / "a.png"
+        done = run("compare", "forest", "--methods", "pi,npg", "--report", page, "--plot", picture)
+        assert done.exit_code == 0
+        assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert f"report written to {page}" in done.stdout
+        assert f"plot written to {picture}" in done.stdout
+
+    def test_json(self, tmp_path):
+        page = tmp_path / "a.html"
+        done = run("compare", "forest", "--methods", "PI, Kl", "--report", page, "--json")
+        answer = strict(done.stdout)
+        assert [row["solver"] for row in answer["rows"]] == ["PolicyIteration()", "KLDual()"]
+        assert [row["status"] for row in answer["rows"]] == ["CERTIFIED", "FAILED"]
+        assert answer["rows"][1]["gap"] is None
+        assert "KL term" in answer["rows"][1]["message"]
+        assert answer["report"] == str(page)
+        assert answer["plot"] is None
+
+    @pytest.mark.parametrize(
+        ("options", "solvers"),
+        [
+            (["--kl", "1"], ["OccupancyProgram", "KLDual"]),
+            (["--constraint", "wear<=0.25"], ["OccupancyProgram", "Decomposition"]),
+        ],
+    )
+    def test_default_methods_fit_the_question(self, options, solvers):
+        found = rows("compare", "machine-repair", *options)
+        assert [row["solver"].partition("(")[0] for row in found] == solvers
+        assert {row["status"] for row in found} == {"CERTIFIED"}
+
+    def test_default_methods_of_the_average_criterion(self):
+        found = rows("compare", "howard-taxicab", "--criterion", "average")
+        assert {row["status"] for row in found} == {"CERTIFIED"}
+
+    @pytest.mark.parametrize("name", METHODS)
+    def test_every_method_has_a_name(self, name):
+        options = ["--kl", "1"] if name == "kl" else ["--constraint", "reward<=9"] if name == "dec" else []
+        (row,) = rows("compare", "forest", "--methods", name.upper(), *options)
+        assert row["solver"].startswith(METHODS[name])
+        assert row["status"] == "CERTIFIED"
+
+    def test_the_backend_goes_to_lp_alone(self):
+        found = rows("compare", "forest", "--methods", "lp,lp-highs,pi", "--backend", "CLARABEL")
+        assert [row["solver"] for row in found] == [
+            "OccupancyProgram(backend='CLARABEL')", "OccupancyProgram(backend='HIGHS')", "PolicyIteration()",
+        ]  # fmt: skip
+
+    def test_no_answer_at_all_is_exit_code_1(self):
+        done = run("compare", "forest", "--methods", "kl")
+        assert done.exit_code == 1
+        assert "FAILED" in done.stdout
+
+    def test_infeasible_is_an_answer_without_a_picture(self, tmp_path):
+        picture = tmp_path / "a.png"
+        done = run("compare", "machine-repair", "--constraint", "wear<=-1", "--plot", picture)
+        assert done.exit_code == 0
+        assert "INFEASIBLE" in done.stdout
+        assert "no picture is written" in done.stderr
+        assert not picture.exists()
+
+
+class TestModelsAndShow:
+    def test_models_lists_every_instance(self):
+        done = run("models")
+        assert done.exit_code == 0
+        assert all(name in done.stdout for name in oc.instances.names())
+
+    def test_models_json(self):
+        found = rows("models")
+        assert [row["model"] for row in found] == oc.instances.names()
+        assert all(row["source"] and row["states"] > 0 for row in found)
+        assert all(row["solver"] is None and row["gap"] is None for row in found)
+
+    def test_show(self):
+        done = run("show", "inventory")
+        assert done.exit_code == 0
+        for words in ("Puterman", "0.95", "lost, orders, stock", "exact fractions"):
+            assert words in done.stdout
+
+    def test_show_json(self):
+        (row,) = rows("show", "hillier-lieberman-machine", "--discount", "0.5")
+        mdp = oc.instances.get("hillier-lieberman-machine")
+        assert row["sense"] == "minimize"
+        assert (row["states"], row["actions"], row["pairs"]) == (mdp.n_states, mdp.n_actions, mdp.n_pairs)
+        assert row["transitions"] == mdp.transitions.nnz
+        assert row["discount"] == 0.5
+        assert row["costs"] == ["cost"]
+        assert row["exact"] is True
+
+    def test_show_a_file_without_a_discount(self, tmp_path):
+        mdp = oc.MDP.from_arrays(np.ones((1, 1, 1)), [[1.0]])
+        oc.interop.save(mdp, tmp_path / "m.npz")
+        (row,) = rows("show", tmp_path / "m.npz")
+        assert row["discount"] is None
+        assert "give --discount" in run("show", tmp_path / "m.npz").stdout
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (["solve", "forrest"], "Did you mean 'forest'?"),
+            (["solve", "forest", "--discount", "1"], "a discount of 1"),
+            (["solve", "forest", "--discount", "much"], "not a number"),
+            (["solve", "forest", "--tol", "-1"], "tol=-1.0"),
+            (["solve", "forest", "--seconds", "-1"], "Limit(seconds=-1.0)"),
+            (["solve", "forest", "--kl", "0"], "strength"),
+            (["solve", "forest", "--backend", "nobody"], "is not installed"),
+            (["solve", "forest", "--method", "kl"], "KLDual cannot answer this"),
+            (["solve", "forest", "--set", "n_states"], "NAME=VALUE"),
+            (["solve", "forest", "--set", "trees=3"], "no parameter 'trees'"),
+            (["solve", "forest", "--constraint", "wear 3"], "COST <= NUMBER"),
+            (["solve", "forest", "--constraint", "wear <= 3"], "no cost 'wear'"),
+            (["compare", "forest", "--methods", "pii"], "Did you mean 'pi'?"),
+            (["compare", "forest", "--methods", ""], "there is no method ''"),
+            (["compare", "forest", "--methods", "vi", "--backend", "SCS"], "--backend SCS is for the method lp"),
+            (["compare", "forest", "--report", "/nowhere/a.html"], "--report"),
+            (["compare", "forest", "--plot", "a.xyz"], "no picture ends in 'xyz'"),
+            (["show", "nothing"], "is no model"),
+        ],
+    )
+    def test_a_bad_question_is_one_line_and_exit_code_2(self, words, says):
+        done = run(*words)
+        assert done.exit_code == 2
+        assert done.stdout == ""
+        assert done.stderr.startswith("error: ")
+        assert says in done.stderr
+        assert done.stderr.count("\n") == 1
+
+    def test_a_damaged_file(self, tmp_path):
+        path = tmp_path / "m.npz"
+        path.write_bytes(b"no model")
+        done = run("solve", path)
+        assert done.exit_code == 2
+        assert "damaged" in done.stderr
+
+    def test_a_report_that_cannot_be_written(self, tmp_path):
+        done = run("compare", "forest", "--methods", "pi", "--report", tmp_path)
+        assert done.exit_code == 2
+        assert str(tmp_path) in done.stderr
+
+
+class TestProcess:
+    def test_json_in_a_pipe_without_progress(self):
+        done = shell("compare", "forest", "--methods", "pi,vi", "--json")
+        assert done.returncode == 0
+        assert done.stderr == ""
+        assert len(strict(done.stdout)["rows"]) == 2
+
+    def test_text_in_a_pipe_has_no_colours_and_no_traceback(self):
+        done = shell("solve", "forest", FORCE_COLOR="1")
+        assert done.returncode == 0
+        assert "\x1b" not in done.stdout + done.stderr
+        assert max(map(len, done.stdout.splitlines())) <= 110
+
+    def test_an_error_has_no_traceback(self):
+        done = shell("solve", "nothing-of-the-kind")
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert done.stderr.startswith("error: ")
+
+    def test_version(self):
+        done = shell("--version")
+        assert (done.returncode, done.stdout.strip()) == (0, f"occlp {oc.__version__}")
+
+    def test_help_loads_nothing_heavy(self):
+        code = (
+            "import sys; from occlp.cli import app\n"
+            "try: app(['--help'])\n"
+            "except SystemExit: pass\n"
+            "print(sorted({'numba', 'cvxpy', 'matplotlib', 'jinja2', 'scipy', 'numpy'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "compare" in done.stdout
+        assert done.stdout.splitlines()[-1] == "[]"
