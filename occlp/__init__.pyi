@@ -25,7 +25,6 @@ from .model import MDP as MDP
 from .model import Pairs as Pairs
 from .policy import Policy as Policy
 from .problem import Problem as Problem
-from .regularizers import KL as KL
 from .result import History as History
 from .result import Result as Result
 from .result import Status as Status
@@ -36,6 +35,7 @@ from .solvers import NaturalPolicyGradient as NaturalPolicyGradient
 from .solvers import OccupancyProgram as OccupancyProgram
 from .solvers import PolicyGradient as PolicyGradient
 from .solvers import PolicyIteration as PolicyIteration
+from .solvers import SoftPolicyIteration as SoftPolicyIteration
 from .solvers import ValueIteration as ValueIteration
 from .solvers.base import Iterate as Iterate
 from .solvers.base import Solver as Solver
@@ -45,6 +45,15 @@ from .solvers.policy_gradient import policy_gradient as policy_gradient
 from .solvers.policy_gradient import updates as updates
 from .solving import Limit as Limit
 from .solving import solve as solve
+from .terms import KL as KL
+from .terms import ConditionalKL as ConditionalKL
+from .terms import LogSum as LogSum
+from .terms import OccupancyEntropy as OccupancyEntropy
+from .terms import PolicyEntropy as PolicyEntropy
+from .terms import StateEntropy as StateEntropy
+from .terms import TotalVariation as TotalVariation
+from .terms import Utility as Utility
+from .terms import WorstCase as WorstCase
 from .verify import verify as verify
 
 __version__: str

@@ -24,9 +24,12 @@ from occlp.evaluation import Assessment, pair_residuals
 from occlp.kernels.backup import EPS
 from occlp.problem import Problem
 from occlp.standard import StandardForm
+from occlp.terms import Utility
 
 #: Values V = high + low; the second array may be None.
 Values = tuple[FloatArray, FloatArray | None]
+#: What may prove a bound: values, prices of the constraints, and an occupancy to make it tight at.
+Candidate = tuple[Values, FloatArray | None, FloatArray | None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,6 +49,8 @@ class Certificate:
         By how much the policy breaks a constraint; 0 without constraints.
     rounding : float
         The part of the gap that the arithmetic itself may have caused.
+    size : float
+        What the tolerance is relative to: min(spread, max(|lower|, |upper|)); the spread with a utility.
     spread : float
         The range of the rewards (the strength of a regularizer where they are constant), to which
         tolerances refer.
@@ -59,6 +64,8 @@ class Certificate:
         Prices of the constraints: improvement of the objective per unit by which a bound is relaxed.
     sensitivity : mapping of str to float
         Signed derivative of the objective with respect to each bound.
+    dual : FloatArray
+        Parameter of the bound of a utility (its affine majorant), empty where there is none.
     infeasible_by : float or None
         Where set, the certificate proves that no policy keeps the constraints: weighted with the
         multipliers, their violation is at least this much under every policy.
@@ -76,6 +83,7 @@ class Certificate:
     upper: float
     gap: float
     rounding: float
+    size: float
     spread: float
     shift: float
     values: FloatArray  # [S]
@@ -88,15 +96,16 @@ class Certificate:
     multipliers: Mapping[str, float] = field(default_factory=dict)
     sensitivity: Mapping[str, float] = field(default_factory=dict)
     infeasible_by: float | None = None
+    dual: FloatArray = field(default_factory=lambda: np.zeros(0))
     exact: bool = False
     assumptions: tuple[str, ...] = ()
 
     def allowed_gap(self, tol: float, atol: float = 0.0) -> float:
-        """Largest gap that counts as certified: tol · min(spread, max(|lower|, |upper|)) + atol.
+        """Largest gap that counts as certified: tol · size + atol.
 
         Not below the rounding of the bounds, as long as that is within tol · spread.
         """
-        return allowed_gap((self.lower, self.upper), self.spread, self.rounding, tol, atol)
+        return allowed_gap(self.size, self.spread, self.rounding, tol, atol)
 
     def to_json(self) -> str:
         """Write the certificate as one JSON object; numbers keep every digit."""
@@ -114,7 +123,7 @@ class Certificate:
         version = plain.pop("version", None)
         if version != 1:
             raise ValueError(f"certificate version {version!r} is unknown; this occlp reads version 1.")
-        arrays = ("values", "values_low", "policy_values", "policy_values_low", "reduced_costs")
+        arrays = ("values", "values_low", "policy_values", "policy_values_low", "reduced_costs", "dual")
         try:
             plain |= {name: frozen(np.array(plain[name], dtype=np.float64)) for name in arrays}
             return cls(**plain | {"assumptions": tuple(plain["assumptions"])})
@@ -131,6 +140,7 @@ class UpperBound:
     values: Values
     scores: FloatArray  # [pairs], the residuals of the priced rewards
     prices: FloatArray  # [k], of the constraints
+    dual: FloatArray | None = None  # parameter of the term's bound, where it has one
 
 
 def priced(form: StandardForm, prices: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -142,10 +152,13 @@ def priced(form: StandardForm, prices: FloatArray) -> tuple[FloatArray, FloatArr
     return form.rewards - charge, (len(prices) + 4) * EPS * (np.abs(form.rewards) + size)
 
 
-def bound_above(form: StandardForm, values: Values, prices: FloatArray | None = None) -> UpperBound:
+def bound_above(
+    form: StandardForm, values: Values, prices: FloatArray | None = None, occupancy: FloatArray | None = None
+) -> UpperBound:
     """Upper bound on the objective of every feasible policy, from any values and any prices.
 
-    Prices of the wrong sign are set to zero first: they would prove nothing.
+    Prices of the wrong sign are set to zero first: they would prove nothing. The occupancy is where
+    the bound of a term with a parameter is made tight.
     """
     high, low = values
     prices = np.zeros(len(form.limits.names)) if prices is None else form.limits.feasible_prices(prices)
@@ -153,23 +166,24 @@ def bound_above(form: StandardForm, values: Values, prices: FloatArray | None = 
     scores, error = pair_residuals(form, high, low, rewards)
     error = error + charge_error
     base, slack = base_value(form.initial, form.rest, high, low)
+    dual = None
     if form.term is None:
         top = float((scores + error).max())
         rounding = slack + float(error[int(np.argmax(scores + error))])
     else:
-        top = form.term.bound(scores + error)
+        point = np.full(form.n_pairs, 1.0 / form.n_pairs) if occupancy is None else occupancy
+        dual = form.term.best_dual(scores, point)
+        top = form.term.bound(scores + error, dual)
         highest = float(scores[form.term.support].max())
         slack += 64 * EPS * (abs(highest) + abs(top - highest))  # the log-sum-exp itself
         rounding = slack + float(error[form.term.support].max())
     value = base + top + slack
-    return UpperBound(value if np.isfinite(value) else np.inf, rounding, values, scores, prices)
+    return UpperBound(value if np.isfinite(value) else np.inf, rounding, values, scores, prices, dual)
 
 
-def best_bound(
-    form: StandardForm, candidates: Iterable[tuple[Values, FloatArray | None]], known: UpperBound | None = None
-) -> UpperBound:
+def best_bound(form: StandardForm, candidates: Iterable[Candidate], known: UpperBound | None = None) -> UpperBound:
     """Return the least upper bound that the candidates prove; candidates with NaN or inf prove nothing."""
-    bounds = [bound_above(form, values, prices) for values, prices in candidates if np.isfinite(values[0]).all()]
+    bounds = [bound_above(form, *candidate) for candidate in candidates if np.isfinite(candidate[0][0]).all()]
     if known is not None:
         bounds.append(known)
     if not bounds:
@@ -177,10 +191,22 @@ def best_bound(
     return min(bounds, key=lambda bound: bound.value)
 
 
-def allowed_gap(ends: tuple[float, float], spread: float, rounding: float, tol: float, atol: float) -> float:
-    """The gap that counts as certified between two ends (docs/conventions.md, section 7)."""
-    size = min(spread, max(abs(end) for end in ends))
+def tolerance_size(form: StandardForm, ends: tuple[float, float]) -> float:
+    """Return what a tolerance is relative to, in the user's units (docs/conventions.md, section 7)."""
+    spread = form.scale * form.spread
+    if form.term is not None and form.reward_range == 0:
+        return spread  # the natural optimum of a distance is zero
+    return min(spread, max(abs(end) for end in ends))
+
+
+def allowed_gap(size: float, spread: float, rounding: float, tol: float, atol: float) -> float:
+    """Return the gap that counts as certified (docs/conventions.md, section 7)."""
     return max(tol * size, min(rounding, tol * spread)) + atol
+
+
+def slack_of(objective: float, lower: float) -> float:
+    """How far a rigorous lower bound is below the objective; 0 where that is −inf."""
+    return objective - lower if np.isfinite(lower) else 0.0
 
 
 def rounding_of(form: StandardForm, lower_slack: float, upper: UpperBound) -> float:
@@ -227,7 +253,8 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         lower=min(ends) - outward,
         upper=max(ends) + outward,
         gap=max(gap, 0.0),
-        rounding=rounding_of(form, found.objective - found.lower, upper),
+        rounding=rounding_of(form, slack_of(found.objective, found.lower), upper),
+        size=tolerance_size(form, ends),
         spread=form.scale * form.spread,
         shift=form.sign * form.shift,
         values=frozen(factor * high),
@@ -239,8 +266,16 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         violation=form.limits.violation(found.pair_occupancy),
         multipliers=to_multipliers(form, upper.prices),
         sensitivity=_sensitivity(form, upper.prices),
-        assumptions=("double precision, rounding bounded",),
+        dual=frozen(np.zeros(0) if upper.dual is None else upper.dual),
+        assumptions=_assumptions(problem),
     )
+
+
+def _assumptions(problem: Problem) -> tuple[str, ...]:
+    assumed = ["double precision, rounding bounded"]
+    if isinstance(problem.utility, Utility):
+        assumed.append("the utility is concave, as declared to cvxpy, and its majorant is as stored")
+    return tuple(assumed)
 
 
 def certify_infeasible(problem: Problem, form: StandardForm, found: Assessment, upper: UpperBound) -> Certificate:
@@ -255,6 +290,7 @@ def certify_infeasible(problem: Problem, form: StandardForm, found: Assessment, 
         upper=np.nan,
         gap=np.inf,
         rounding=2.0 * upper.rounding,
+        size=form.scale * form.spread,
         spread=form.scale * form.spread,
         shift=0.0,
         values=frozen(np.array(high)),

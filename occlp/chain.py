@@ -185,7 +185,7 @@ def _correction(chain: Chain, high: FloatArray, low: FloatArray | None) -> Float
     """One step of iterative refinement, pinned where most of the initial mass is."""
     rho, _ = chain.residuals(high, low)
     step = chain.resolvent.columns(rho - 0.5 * (rho.min() + rho.max()))
-    return step - step[int(np.argmax(chain.initial))]
+    return np.asarray(step - step[int(np.argmax(chain.initial))])
 
 
 def occupancy(chain: Chain) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,6 +18,7 @@ from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
 from occlp.standard import StandardForm, standardize
+from occlp.terms import Binding
 
 _FORMS: WeakKeyDictionary[Problem, StandardForm] = WeakKeyDictionary()
 
@@ -118,7 +120,6 @@ class Assessment:
     bracket: Bracket
     state_occupancy: FloatArray  # [S]
     pair_occupancy: FloatArray  # [pairs]
-    plain: float  # d·r
     objective: float  # d·r + f(d)
     lower: float  # a rigorous lower bound of the objective
 
@@ -161,33 +162,40 @@ def formulate(problem: Problem) -> StandardForm:
     form = _FORMS.get(problem)
     if form is None:
         form = standardize(problem)
-        if problem.regularizer is not None:
-            reference = problem.regularizer.reference.pair_probabilities
-            mass = occupancy(policy_chain(form, reference))
-            prior = frozen(mass[form.states] * reference)
-            form = replace(form, term=problem.regularizer.bind(prior, form.scale))
+        setting = problem.regularizer or problem.utility
+        if setting is not None:
+            binding = Binding(problem.mdp, form.scale, partial(_occupancy_of, form))
+            form = replace(form, term=setting.bind(binding))
         _FORMS[problem] = form
     return form
 
 
+def _occupancy_of(form: StandardForm, policy: Policy) -> FloatArray:
+    mass = occupancy(policy_chain(form, policy.pair_probabilities))
+    found = mass[form.states] * policy.pair_probabilities
+    return frozen(found / found.sum())
+
+
 def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | None = None) -> Assessment:
     """Evaluate pair probabilities on a standard form."""
-    chain = policy_chain(form, probabilities)
+    bonus = None if form.term is None else form.term.pair_bonus(probabilities)
+    rewards = form.rewards if bonus is None else form.rewards + bonus
+    chain = policy_chain(form, probabilities, rewards)
     mass = occupancy(chain)
     bracket = relative_values(chain, start)
     pair_mass = mass[form.states] * probabilities
-    rho, _ = chain.residuals(bracket.high, bracket.low if bracket.low.any() else None)
     if chain.is_small or form.rest == 0:
-        plain = float(mass @ chain.rewards)
+        objective = float(mass @ chain.rewards)
     else:
-        plain = form.rest * float(form.initial @ bracket.high + form.initial @ bracket.low) + float(mass @ rho)
-    plain = min(max(plain, bracket.lower), bracket.upper)
-    objective, lower = plain, bracket.lower
-    if form.term is not None:
+        rho, _ = chain.residuals(bracket.high, bracket.low if bracket.low.any() else None)
+        base = form.rest * float(form.initial @ bracket.high + form.initial @ bracket.low)
+        objective = base + float(mass @ rho)
+    objective, lower = min(max(objective, bracket.lower), bracket.upper), bracket.lower
+    if form.term is not None and bonus is None:
         value = form.term.value(pair_mass)
         objective += value
         lower += value - _term_slack(form, pair_mass)
-    return Assessment(chain, bracket, mass, pair_mass, plain, objective, lower)
+    return Assessment(chain, bracket, mass, pair_mass, objective, lower)
 
 
 def pair_residuals(
@@ -209,34 +217,60 @@ def pair_residuals(
 
 def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: Assessment) -> Evaluation:
     """Convert an assessment to the user's units and sense."""
-    mdp, rest, bracket = problem.mdp, form.rest, found.bracket
-    if rest == 0:
-        values = bracket.high + bracket.low - found.state_occupancy @ (bracket.high + bracket.low)
-    elif found.chain.is_small:
-        values = found.chain.resolvent.columns(found.chain.rewards)
+    mdp, rest = problem.mdp, form.rest
+    if form.term is not None:
+        values, advantages, reward, unit = _plain_values(problem, policy, found)
     else:
-        centre = found.plain - rest * float(form.initial @ bracket.high)
-        values = bracket.high + bracket.low + centre / rest
+        values, advantages = _values(form, found.chain, found.bracket, found.objective, policy)
+        reward, unit = found.objective, form
+    factor = unit.sign * unit.scale
+    with np.errstate(over="ignore"):  # overflow is reported as infinity
+        state_values = factor * values + (unit.sign * unit.shift / rest if rest else 0.0) + 0.0
+        advantages = factor * advantages + 0.0
+    expected = {"reward": unit.to_user(reward)}
+    expected |= {name: float(found.pair_occupancy @ cost) for name, cost in mdp.pair_costs.items()}
+    return Evaluation(
+        policy=policy,
+        objective=form.to_user(found.objective),
+        expected=expected,
+        pair_occupancy=frozen(found.pair_occupancy),
+        state_values=frozen(state_values),
+        pair_action_values=frozen(state_values[form.states] + advantages),
+        pair_advantages=frozen(advantages),
+        visited=frozen(found.chain.visited),
+        discount=form.discount,
+        rest=rest,
+    )
+
+
+def _plain_values(
+    problem: Problem, policy: Policy, found: Assessment
+) -> tuple[FloatArray, FloatArray, float, StandardForm]:
+    """Values of the reward alone, where the objective holds a term as well."""
+    form = standardize(replace(problem, regularizer=None, utility=None))
+    chain = policy_chain(form, policy.pair_probabilities)
+    if "resolvent" in vars(found.chain):  # the same transitions: the factors serve both
+        vars(chain)["resolvent"] = found.chain.resolvent
+    bracket = relative_values(chain)
+    reward = min(max(float(found.state_occupancy @ chain.rewards), bracket.lower), bracket.upper)
+    values, advantages = _values(form, chain, bracket, reward, policy)
+    return values, advantages, reward, form
+
+
+def _values(
+    form: StandardForm, chain: Chain, bracket: Bracket, objective: float, policy: Policy
+) -> tuple[FloatArray, FloatArray]:
+    """State values and pair advantages of a chain, standard form."""
+    relative = bracket.high + bracket.low
+    if form.rest == 0:
+        values = relative - occupancy(chain) @ relative
+    elif chain.is_small:
+        values = chain.resolvent.columns(chain.rewards)
+    else:
+        values = relative + (objective - form.rest * float(form.initial @ bracket.high)) / form.rest
     rho, _ = pair_residuals(form, bracket.high, bracket.low)
     mean = np.add.reduceat(rho * policy.pair_probabilities, form.start[:-1])
-    factor = form.sign * form.scale
-    with np.errstate(over="ignore"):  # overflow is reported as infinity
-        state_values = factor * values + (form.sign * form.shift / rest if rest else 0.0) + 0.0
-        advantages = factor * (rho - mean[form.states]) + 0.0
-        expected = {"reward": form.to_user(found.plain)}
-        expected |= {name: float(found.pair_occupancy @ cost) for name, cost in mdp.pair_costs.items()}
-        return Evaluation(
-            policy=policy,
-            objective=form.to_user(found.objective),
-            expected=expected,
-            pair_occupancy=frozen(found.pair_occupancy),
-            state_values=frozen(state_values),
-            pair_action_values=frozen(state_values[form.states] + advantages),
-            pair_advantages=frozen(advantages),
-            visited=frozen(found.chain.visited),
-            discount=form.discount,
-            rest=rest,
-        )
+    return values, rho - mean[form.states]
 
 
 def _term_slack(form: StandardForm, pair_mass: FloatArray) -> float:

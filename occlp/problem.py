@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from occlp.constraints import Constraint, name_constraints
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.model import MDP
-from occlp.regularizers import KL
+from occlp.terms import ConcaveUtility, Regularizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,16 +24,20 @@ class Problem:
     ----------
     mdp : MDP
     sense : {"maximize", "minimize"}
-        Whether the reward is earned or paid. A regularizer is always a penalty: it is taken off a
-        reward and added to a cost.
+        Whether the reward is earned or paid. Penalties are taken off a reward and added to
+        a cost; bonuses the other way round.
     criterion : {"discounted", "average"}
         The expected discounted reward, for ``0 <= mdp.discount < 1``; or the long-run average reward of
         models whose policies have one recurrent class, for a discount left out or 1.
     constraints : dict or list of Constraint, optional
         Limits such as ``oc.expected("wear") <= 0.25``; any number. The keys of a dict name them; in a
         list the cost's name does.
-    regularizer : KL, optional
-        A penalty towards a reference policy's occupancy.
+    regularizer : Regularizer, optional
+        A term that joins the reward: `KL`, `ConditionalKL` (penalties), `PolicyEntropy`,
+        `StateEntropy`, `OccupancyEntropy` (bonuses).
+    utility : ConcaveUtility, optional
+        A concave function of the occupancy that takes the place of the reward: `StateEntropy`,
+        `TotalVariation`, `LogSum`, `WorstCase`, or your own, ``oc.Utility(f)``.
 
     Raises
     ------
@@ -53,7 +57,8 @@ class Problem:
     sense: Literal["maximize", "minimize"] = "maximize"
     criterion: Literal["discounted", "average"] = "discounted"
     constraints: Mapping[str, Constraint] | Sequence[Constraint] | None = None
-    regularizer: KL | None = None
+    regularizer: Regularizer | None = None
+    utility: ConcaveUtility | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.mdp, MDP):
@@ -69,11 +74,24 @@ class Problem:
         object.__setattr__(self, "constraints", named)
         for constraint in named.values():
             constraint.expression.coefficients(self.mdp, self.rest)  # names and shapes are checked here
+        self._check_terms()
+
+    def _check_terms(self) -> None:
+        given: tuple[Any, Any] = (self.regularizer, self.utility)
         if self.regularizer is not None:
-            if not isinstance(self.regularizer, KL):
-                raise InvalidProblem(f"regularizer must be an oc.KL, not {type(self.regularizer).__name__}.")
-            if not self.regularizer.reference.pairs.same_as(self.mdp.pairs):
-                raise InvalidProblem("the reference policy of the KL term belongs to another model.")
+            if not isinstance(given[0], Regularizer):
+                name = type(given[0]).__name__
+                raise InvalidProblem(f"regularizer= takes oc.KL(...) and its like, not {name}.")
+            self.regularizer.check(self.mdp)
+        if self.utility is not None:
+            if not isinstance(given[1], ConcaveUtility):
+                name = type(given[1]).__name__
+                raise InvalidProblem(f"utility= takes oc.StateEntropy() and its like, not {name}.")
+            if self.regularizer is not None:
+                raise InvalidProblem("a utility takes the place of the reward, a regularizer joins it: give one.")
+            if self.sense == "minimize":
+                raise InvalidProblem("a utility is concave and is maximised; sense='minimize' would not be convex.")
+            self.utility.check(self.mdp)
 
     def _check_discount(self) -> None:
         discount = self.mdp.discount
@@ -120,9 +138,9 @@ class Problem:
         digest.update(f"occlp-problem-1 {self.sense} {self.criterion} {self.discount!r} {self.rest!r}".encode())
         parts = [mdp.pairs.start, mdp.pairs.actions, mdp.transitions.indptr, mdp.transitions.indices]
         parts += [mdp.transitions.data, mdp.pair_rewards, mdp.initial]
-        if self.regularizer is not None:
-            digest.update(f"KL {float(self.regularizer.strength)!r}".encode())
-            parts.append(self.regularizer.reference.pair_probabilities)
+        for term in (self.regularizer, self.utility):
+            for part in [] if term is None else term.parts():
+                parts.append(part if isinstance(part, np.ndarray) else np.frombuffer(repr(part).encode(), np.uint8))
         for name, constraint in self.limits.items():
             digest.update(f"{name} {constraint.relation} {constraint.bound!r}".encode())
             parts.append(constraint.expression.coefficients(mdp, self.rest))

@@ -16,7 +16,7 @@ from scipy import sparse
 from occlp._typing import BoolArray, FloatArray, IntArray, frozen
 from occlp.errors import InvalidProblem
 from occlp.problem import Problem
-from occlp.regularizers import Term
+from occlp.terms import Term
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +115,10 @@ class StandardForm:
 
     @property
     def spread(self) -> float:
-        """What tolerances refer to: the range of the rewards, or the strength of a term where they are constant."""
+        """What tolerances refer to: the range of the rewards, or the size of a term where they are constant."""
         if self.reward_range > 0 or self.term is None:
             return self.reward_range
-        return self.term.strength
+        return self.term.spread
 
     def to_user(self, value: float) -> float:
         """Return an objective in the user's units and sense."""
@@ -130,13 +130,13 @@ class StandardForm:
 
 
 def standardize(problem: Problem) -> StandardForm:
-    """Return the standard form of a problem, without its regularizer.
+    """Return the standard form of a problem, without its term; with a utility the rewards are zero.
 
     Raises `InvalidProblem` when the spread of the rewards overflows.
     """
     mdp = problem.mdp
     sign = 1.0 if problem.sense == "maximize" else -1.0
-    rewards = sign * mdp.pair_rewards
+    rewards = np.zeros(mdp.n_pairs) if problem.utility is not None else sign * mdp.pair_rewards
     low, high = float(rewards.min()), float(rewards.max())
     shift = min(max(0.0, low), high)  # keep zeros exact: only an offset common to all rewards is taken off
     with np.errstate(over="ignore"):

@@ -9,7 +9,17 @@ import numpy as np
 from scipy.special import rel_entr
 
 from occlp._typing import BoolArray, FloatArray
-from occlp.certificate import UpperBound, Values, allowed_gap, best_bound, rounding_of, to_prices
+from occlp.certificate import Candidate as BoundCandidate
+from occlp.certificate import (
+    UpperBound,
+    Values,
+    allowed_gap,
+    best_bound,
+    rounding_of,
+    slack_of,
+    to_prices,
+    tolerance_size,
+)
 from occlp.chain import enclose, policy_chain
 from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
@@ -18,6 +28,7 @@ from occlp.problem import Problem
 from occlp.result import HISTORY_ROWS, History
 from occlp.solvers.base import Iterate, Solver, Start, start_policy
 from occlp.standard import StandardForm
+from occlp.terms import JointTerm
 
 #: Runs are judged at every iteration up to this one, then ever more rarely (each 1 % further).
 DENSE_ITERATIONS = 100
@@ -104,9 +115,10 @@ class Tracker:
         values = self._standard_values(iterate)
         prices = to_prices(self.form, iterate.multipliers)
         candidate = self._weigh(policy, values, prices)
-        candidates: list[tuple[Values, FloatArray | None]] = [] if values is None else [(values, prices)]
+        point = None if candidate.found is None else candidate.found.pair_occupancy
+        candidates: list[BoundCandidate] = [] if values is None else [(values, prices, point)]
         if candidate.found is not None and not prices.any():
-            candidates.append(((candidate.found.bracket.high, candidate.found.bracket.low), None))
+            candidates.append(((candidate.found.bracket.high, candidate.found.bracket.low), None, point))
         self._upper = best_bound(self.form, candidates, self._upper)
         if self._best is None or self._beats(candidate, self._best, prefer):
             self._best = candidate
@@ -120,8 +132,9 @@ class Tracker:
             return False
         form, best = self.form, self._best
         ends = form.to_user(best.lower), form.to_user(self._upper.value)
-        rounding = rounding_of(form, best.objective - best.lower, self._upper)
-        return form.scale * self.gap <= allowed_gap(ends, form.scale * form.spread, rounding, self.tol, atol)
+        rounding = rounding_of(form, slack_of(best.objective, best.lower), self._upper)
+        size = tolerance_size(form, ends)
+        return form.scale * self.gap <= allowed_gap(size, form.scale * form.spread, rounding, self.tol, atol)
 
     def fall_back(self, start: Start) -> None:
         """Make sure that there is a policy to return: the start, or the uniform one."""
@@ -140,7 +153,7 @@ class Tracker:
             self._best = best = replace(best, lower=lower, objective=found.objective, found=found)
         assert best.found is not None
         own = (best.found.bracket.high, best.found.bracket.low)
-        self._upper = upper = best_bound(self.form, [(own, None)], self._upper)
+        self._upper = upper = best_bound(self.form, [(own, None, best.found.pair_occupancy)], self._upper)
         return best.found, upper, best.kept
 
     def history(self) -> History:
@@ -169,7 +182,7 @@ class Tracker:
             return candidate.kept
         if not candidate.kept:
             return candidate.violation < best.violation
-        doubt = 2.0 * (candidate.objective - candidate.lower) if prefer else 0.0
+        doubt = 2.0 * slack_of(candidate.objective, candidate.lower) if prefer else 0.0
         return candidate.lower > best.lower - doubt
 
     def _weigh(self, policy: Policy, values: Values | None, prices: FloatArray) -> _Candidate:
@@ -191,8 +204,11 @@ class Tracker:
         form, reference, found = self.form, self.reference, candidate.found
         assert self._upper is not None
         objective = form.to_user(candidate.objective)
-        earned = form.to_user(candidate.objective if found is None else found.plain)
-        earned = earned / form.rest if form.rest else math.nan
+        earned = math.nan
+        if form.rest and form.term is None:
+            earned = objective / form.rest
+        elif form.rest and found is not None:
+            earned = float(found.pair_occupancy @ self.problem.mdp.pair_rewards) / form.rest
         gap = form.scale * max(self._upper.value - candidate.lower, 0.0) if candidate.kept else math.inf
         mass, variation, divergence = math.nan, math.nan, math.nan
         if reference is not None and found is not None:
@@ -218,8 +234,10 @@ class _Candidate:
 
 def _is_unique(form: StandardForm, found: Assessment, advantages: FloatArray) -> bool:
     """Whether the optimal occupancy is unique: no unused optimal pair in a visited state (strict concavity aside)."""
-    if form.term is not None:
+    if isinstance(form.term, JointTerm):
         return True
+    if form.term is not None:
+        return False
     visited: BoolArray = found.chain.visited[form.states]
     unused = visited & (found.pair_occupancy == 0)
     return not bool((advantages[unused] > -1e-12).any()) and not _randomizes(form, found)

@@ -57,18 +57,15 @@ class Decomposition:
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
-        if problem.regularizer is not None:
-            return "it cannot keep a KL term; OccupancyProgram can"
+        if problem.regularizer is not None or problem.utility is not None:
+            return "it answers linear objectives; OccupancyProgram answers the others"
         return None
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield the best mixture after each column."""
-        form = formulate(problem)
-        run = _Generation(form, problem.mdp.pairs)
-        run.add(np.zeros(len(form.limits.names)), weight=1.0)
-        self.reach_feasibility(run)
+        run = self.feasible_start(problem)
         for _ in range(self.max_columns):
             master = run.solve_master()
             gained = run.add(master.prices, weight=1.0)
@@ -76,6 +73,14 @@ class Decomposition:
             if gained <= ROUNDING:
                 return
         raise SolverFailure(f"no optimum was reached with max_columns={self.max_columns} policies.")
+
+    def feasible_start(self, problem: Problem) -> _Generation:
+        """Return columns of which some mixture keeps the constraints; raises `InfeasibleProof` where none can."""
+        form = formulate(problem)
+        run = _Generation(form, problem.mdp.pairs)
+        run.add(np.zeros(len(form.limits.names)), weight=1.0)
+        self.reach_feasibility(run)
+        return run
 
     def reach_feasibility(self, run: _Generation) -> None:
         """Add columns until some mixture keeps the constraints; raise a proof where none can."""
@@ -159,7 +164,7 @@ class _Generation:
     def add_for_feasibility(self, prices: FloatArray) -> UpperBound:
         """Add the policy that breaks the priced rows least; returns the bound on how little that can be."""
         self.add(prices, weight=0.0)
-        bare = replace(self.form, rewards=np.zeros(self.form.n_pairs))
+        bare = replace(self.form, rewards=np.zeros(self.form.n_pairs), term=None)
         return bound_above(bare, self.values, prices)
 
     def solve_master(self) -> _Master:

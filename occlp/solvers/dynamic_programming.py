@@ -38,8 +38,8 @@ class _DynamicProgramming:
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
-        if problem.regularizer is not None:
-            return "it cannot keep a KL term; OccupancyProgram and KLDual can"
+        if problem.regularizer is not None or problem.utility is not None:
+            return "it answers linear objectives; see SoftPolicyIteration, KLDual and OccupancyProgram"
         if problem.limits:
             return "it cannot keep constraints; Decomposition and OccupancyProgram can"
         return None

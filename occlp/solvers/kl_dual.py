@@ -7,7 +7,7 @@ so one state is pinned; small τ is approached through larger ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,11 @@ from occlp._typing import AnyArray, FloatArray
 from occlp.certificate import priced, to_multipliers, to_prices
 from occlp.evaluation import formulate, pair_residuals
 from occlp.problem import Problem
-from occlp.regularizers import KLTerm
 from occlp.result import Result
 from occlp.solvers.base import Iterate, Start
-from occlp.solvers.occupancy_program import soft_policy
+from occlp.solvers.occupancy_program import reference_of, soft_policy
 from occlp.standard import StandardForm, flow_matrix
+from occlp.terms import KL, JointTerm, OccupancyEntropy
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class KLDual:
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
-        if problem.regularizer is None:
-            return "it needs a KL term; PolicyIteration answers the plain question"
+        if not isinstance(problem.regularizer or problem.utility, KL | OccupancyEntropy):
+            return "it is for the joint KL and the entropy of the occupancy; OccupancyProgram answers the others"
         return None
 
     def iterate(
@@ -58,8 +58,7 @@ class KLDual:
     ) -> Iterator[Iterate]:
         """Yield after each Newton step at the final strength."""
         form = formulate(problem)
-        assert isinstance(form.term, KLTerm)
-        assert problem.regularizer is not None
+        assert isinstance(form.term, JointTerm)
         newton = _Newton(form)
         point = _Point(np.zeros(form.n_states), np.zeros(len(form.limits.names)))
         strengths = _continuation(form.term.strength, form.reward_range)
@@ -78,10 +77,10 @@ class KLDual:
 
 
 def _iterate(problem: Problem, form: StandardForm, point: _Point) -> Iterate:
-    assert problem.regularizer is not None
+    assert isinstance(form.term, JointTerm)
     prices = form.limits.feasible_prices(point.prices)
     scores, _ = pair_residuals(form, point.values, None, priced(form, prices)[0])
-    policy = soft_policy(form, scores, problem.regularizer.reference)
+    policy = soft_policy(form, form.term, scores, reference_of(problem))
     return Iterate(policy, form.sign * form.scale * point.values, multipliers=to_multipliers(form, prices))
 
 
@@ -108,7 +107,7 @@ class _Newton:
     """
 
     def __init__(self, form: StandardForm) -> None:
-        assert isinstance(form.term, KLTerm)
+        assert isinstance(form.term, JointTerm)
         self.form, self.term = form, form.term
         self.pairs: AnyArray = np.flatnonzero(form.term.support)
         states = np.unique(form.states[self.pairs])
@@ -120,7 +119,7 @@ class _Newton:
 
     def dual(self, point: _Point, strength: float) -> tuple[float, FloatArray]:
         """Value of g and the Gibbs distribution p, [kept pairs]."""
-        form, term = self.form, replace(self.term, strength=strength)
+        form, term = self.form, self.term.with_strength(strength)
         scores, _ = pair_residuals(form, point.values, None, priced(form, point.prices)[0])
         value = form.rest * float(form.initial @ point.values) + term.bound(scores)
         return value, term.maximizer(scores)[self.pairs]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from occlp.problem import Problem
 from occlp.solvers.base import Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.standard import StandardForm, flow_matrix
+from occlp.terms import KL, JointTerm, PolicyTerm, TotalVariation, WorstCase
 
 #: Options that ask each backend for the accuracy it can reach; `OccupancyProgram.options` go on top.
 BACKEND_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -111,6 +112,9 @@ class OccupancyProgram:
         backend = self._backend(problem)
         answer = _solve_scaled(form, backend, {**BACKEND_OPTIONS.get(backend, {}), **self.options})
         if answer is None:  # the backend says that the constraints cannot be met; the proof is not left to it
+            if form.term is not None:
+                Decomposition().feasible_start(problem)
+                raise SolverFailure(f"the backend {backend} says 'infeasible', but the constraints can be met.")
             yield from Decomposition().iterate(problem, tol=tol, rng=rng)
             return
         factor = form.sign * form.scale
@@ -126,7 +130,8 @@ class OccupancyProgram:
 
         installed = cvxpy.installed_solvers()
         if self.backend is None:
-            small = problem.regularizer is None and problem.mdp.n_pairs <= 2000
+            linear = problem.regularizer is None and isinstance(problem.utility, NoneType | TotalVariation | WorstCase)
+            small = linear and problem.mdp.n_pairs <= 2000
             return "HIGHS" if small and "HIGHS" in installed else "CLARABEL"
         name = self.backend.upper()
         if name not in installed:
@@ -171,7 +176,7 @@ def _solve_scaled(form: StandardForm, backend: str, options: Mapping[str, Any]) 
     weight = 1.0
     if form.term is not None:
         objective = objective + mass * form.term.expression(scaled / mass, kept)
-        weight = 1.0 / max(1.0, form.term.strength)
+        weight = 1.0 / max(1.0, form.term.spread)
     limits = [(row[kept] @ scaled == 0) if same else (row[kept] @ scaled <= 0) for row, same in _rows(form)]
     program = cvxpy.Problem(cvxpy.Maximize(weight * objective), [flow_rows, total, scaled >= 0, *limits])
     try:
@@ -214,9 +219,12 @@ def _policy(problem: Problem, form: StandardForm, answer: _Answer) -> Policy:
     pairs = problem.mdp.pairs
     rewards, _ = priced(form, form.limits.feasible_prices(answer.prices))
     scores, _ = pair_residuals(form, answer.values, None, rewards)
+    if isinstance(form.term, JointTerm):
+        return soft_policy(form, form.term, scores, reference_of(problem))
+    if isinstance(form.term, PolicyTerm):
+        return Policy.from_pairs(pairs, form.term.policy(scores))
     if form.term is not None:
-        assert problem.regularizer is not None
-        return soft_policy(form, scores, problem.regularizer.reference)
+        scores = scores + np.nan_to_num(form.term.gradient(answer.occupancy), nan=0.0, posinf=1e300, neginf=-1e300)
     first = form.start[:-1]
     top = np.maximum.reduceat(scores, first)
     best = np.flatnonzero(scores == top[form.states])
@@ -226,18 +234,19 @@ def _policy(problem: Problem, form: StandardForm, answer: _Answer) -> Policy:
     return Policy.from_occupancy(pairs, np.where(sums > NO_MASS, occupancy, 0.0), greedy)
 
 
-def soft_policy(form: StandardForm, scores: FloatArray, reference: Policy) -> Policy:
+def reference_of(problem: Problem) -> Policy:
+    """Where a joint term has no mass, its reference policy is followed."""
+    if isinstance(problem.regularizer, KL):
+        return problem.regularizer.reference
+    return Policy.uniform(problem.mdp)
+
+
+def soft_policy(form: StandardForm, term: JointTerm, scores: FloatArray, reference: Policy) -> Policy:
     """π(a | s) of the Gibbs occupancy d0 exp(score / τ); the reference where it has no mass."""
-    assert form.term is not None
-    keep = form.term.support
-    first = form.start[:-1]
+    keep, first = term.support, form.start[:-1]
     top = np.maximum.reduceat(np.where(keep, scores, -np.inf), first)[form.states]
     weights = np.zeros(form.n_pairs)
-    term: Any = form.term
     weights[keep] = term.prior[keep] * np.exp((scores[keep] - top[keep]) / term.strength)
-    return Policy.from_occupancy(reference.pairs, _normalized(weights, form), reference)
-
-
-def _normalized(weights: FloatArray, form: StandardForm) -> FloatArray:
-    sums = np.add.reduceat(weights, form.start[:-1])[form.states]
-    return np.where(sums > 0, weights / np.where(sums > 0, sums, 1.0), 0.0)
+    sums = np.add.reduceat(weights, first)[form.states]
+    shares = np.where(sums > 0, weights / np.where(sums > 0, sums, 1.0), 0.0)
+    return Policy.from_occupancy(reference.pairs, shares, reference)

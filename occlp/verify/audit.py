@@ -22,6 +22,7 @@ from scipy.sparse.linalg import splu
 
 from occlp.errors import AuditFailed
 from occlp.problem import as_problem
+from occlp.verify.terms import bonus_of, size_of, upper_of, value_of
 
 if TYPE_CHECKING:
     from occlp.certificate import Certificate
@@ -84,11 +85,13 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     if certificate.infeasible_by is not None:
         _check_infeasible(problem, certificate, charge, slack)
         return
-    earned = sign * mdp.pair_rewards.astype(Real) - Real(sign * certificate.shift)
     shift = Real(sign * certificate.shift)
+    earned = np.zeros(mdp.n_pairs, dtype=Real) if problem.utility is not None else sign * mdp.pair_rewards.astype(Real)
+    earned = earned - shift
     scores = _residuals(problem, earned - charge, values)
-    top, above = _upper(problem, shift, values, scores)
-    below = _lower(problem, policy, shift, _residuals(problem, earned, own), own)
+    above = shift + _base(problem, values) + upper_of(problem, scores, certificate.dual, _occupancy)
+    residuals = _residuals(problem, earned + bonus_of(problem, policy), own)
+    below = _lower(problem, policy, shift, residuals, certificate, own)
     claims = sorted((sign * certificate.lower, sign * certificate.upper))
     if not above <= claims[1] + slack:
         raise AuditFailed(f"policies better than the certificate's bound are not excluded: {above} > {claims[1]}.")
@@ -98,9 +101,10 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
         raise AuditFailed(f"lower={certificate.lower} exceeds upper={certificate.upper}.")
     if np.isfinite(certificate.gap) and not certificate.gap >= float(above - below) - slack:
         raise AuditFailed(f"the gap is {float(above - below)}, not {certificate.gap} as claimed.")
-    difference = np.abs(top - scores - certificate.reduced_costs).max()
-    if not difference <= slack:
-        raise AuditFailed(f"the reduced costs are off by up to {float(difference)}.")
+    if problem.regularizer is None and problem.utility is None:
+        difference = np.abs(scores.max() - scores - certificate.reduced_costs).max()
+        if not difference <= slack:
+            raise AuditFailed(f"the reduced costs are off by up to {float(difference)}.")
 
 
 def _charge(problem: Problem, certificate: Certificate) -> Any:
@@ -174,44 +178,13 @@ def _base(problem: Problem, values: Any) -> Any:
     return Real(problem.rest) * (problem.mdp.initial.astype(Real) @ values[0])
 
 
-def _upper(problem: Problem, shift: Any, values: Any, scores: Any) -> tuple[Any, Any]:
-    if problem.regularizer is None:
-        return scores.max(), shift + _base(problem, values) + scores.max()
-    prior, strength = _prior(problem), Real(problem.regularizer.strength)
-    keep = prior > 0
-    top = scores[keep].max()
-    shifted = (scores[keep] - top) / strength
-    excess = prior[keep] @ np.expm1(shifted)
-    logarithm = np.log1p(excess) if excess > -0.5 else np.log(prior[keep] @ np.exp(shifted))
-    return top, shift + _base(problem, values) + top + strength * logarithm
-
-
-def _lower(problem: Problem, policy: Policy, shift: Any, scores: Any, own: Any) -> Any:
+def _lower(problem: Problem, policy: Policy, shift: Any, scores: Any, certificate: Certificate, own: Any) -> Any:
     first = problem.mdp.pairs.start[:-1]
     mean = np.add.reduceat(policy.pair_probabilities.astype(Real) * scores, first)
     bound = shift + _base(problem, own) + mean.min()
-    if problem.regularizer is not None:
-        occupancy, prior = _occupancy(problem, policy), _prior(problem)
-        if (occupancy[prior == 0] > 0).any():
-            raise AuditFailed("the policy visits pairs that the reference never does: its KL divergence is infinite.")
-        bound -= Real(problem.regularizer.strength) * _divergence(occupancy, prior)
+    if problem.regularizer is not None or problem.utility is not None:
+        bound += value_of(problem, _occupancy(problem, policy), certificate.dual, _occupancy)
     return bound
-
-
-def _divergence(occupancy: Any, prior: Any) -> Any:
-    """KL(d ‖ d0) as Σ d0 φ(d / d0), φ(x) = x log x − x + 1: the same for two distributions, and stable near d = d0."""
-    prior, occupancy = prior[prior > 0], occupancy[prior > 0]
-    excess = (occupancy - prior) / prior
-    inside = np.maximum(excess, Real(-0.5))
-    near = (1 + inside) * np.log1p(inside) - inside
-    ratio = np.where(occupancy > 0, occupancy / prior, 1)
-    far = np.where(occupancy > 0, ratio * np.log(ratio) - ratio + 1, 1)
-    return (prior * np.where(np.abs(excess) < 0.5, near, far)).sum()
-
-
-def _prior(problem: Problem) -> Any:
-    assert problem.regularizer is not None
-    return _occupancy(problem, problem.regularizer.reference)
 
 
 def _occupancy(problem: Problem, policy: Policy) -> Any:
@@ -255,6 +228,7 @@ def _allowance(problem: Problem, certificate: Certificate, charge: Any, arrays: 
     """What rounding may do: in the audit itself, and in the claims written as doubles."""
     size = float(np.abs(problem.mdp.pair_rewards - certificate.shift).max()) + float(np.abs(charge).max())
     largest = max(float(np.abs(high).max(initial=0.0)) for _, high, _ in arrays)
+    size += size_of(problem)
     working = float(np.finfo(Real).eps) * largest * 64
     ends = [abs(end) for end in (certificate.lower, certificate.upper) if np.isfinite(end)]
     written = UNIT * (sum(ends) + abs(certificate.shift)) * 4
@@ -277,7 +251,7 @@ def _check_figures(problem: Problem, result: Result) -> None:
     share = outflow[mdp.pairs.states] * result.policy.pair_probabilities
     if not np.abs(share - occupancy).sum() <= 1e-9:
         raise AuditFailed("the occupancy is not that of the policy.")
-    scale = float(np.abs(mdp.pair_rewards).max()) + float(problem.regularizer.strength if problem.regularizer else 0)
+    scale = float(np.abs(mdp.pair_rewards).max()) + size_of(problem)
     low, high = sorted((result.certificate.lower, result.certificate.upper))
     if result.certificate.infeasible_by is None and not low - 1e-9 * scale <= result.objective <= high + 1e-9 * scale:
         raise AuditFailed(f"the objective {result.objective} lies outside [{low}, {high}].")

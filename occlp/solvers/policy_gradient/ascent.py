@@ -58,8 +58,8 @@ class PolicyGradient:
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
-        if problem.regularizer is not None:
-            return "it follows the plain reward and cannot keep a KL term; OccupancyProgram and KLDual can"
+        if problem.regularizer is not None or problem.utility is not None:
+            return "it follows the plain reward; OccupancyProgram answers the others"
         if problem.criterion == "average":
             return "it follows the discounted return in this version"
         if problem.limits:
@@ -168,7 +168,7 @@ def policy_gradient(
     problem = as_problem(problem)
     if scale not in ("return", "normalized"):
         raise InvalidProblem(f"scale={scale!r} is unknown. Use 'return' or 'normalized'.")
-    if problem.regularizer is not None:
+    if problem.regularizer is not None or problem.utility is not None:
         raise InvalidProblem("policy_gradient differentiates the plain reward; leave the regularizer out.")
     found = evaluate(problem, policy)
     gradient = found.pair_occupancy * found.pair_advantages

@@ -96,7 +96,7 @@ def _general(form: StandardForm, probabilities: FloatArray) -> Estimate:
     found = assess(form, probabilities)
     scores, _ = pair_residuals(form, found.bracket.high, found.bracket.low)
     mean = np.add.reduceat(scores * probabilities, form.start[:-1])
-    return Estimate(found.plain, found.state_occupancy, scores - mean[form.states], found.bracket.high)
+    return Estimate(found.objective, found.state_occupancy, scores - mean[form.states], found.bracket.high)
 
 
 def _union_graph(form: StandardForm) -> sparse.csr_array:

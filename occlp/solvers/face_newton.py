@@ -1,0 +1,167 @@
+"""Newton's method on a face of the occupancy polytope: the last digits of smooth concave problems.
+
+Given an answer of limited accuracy, the pairs that carry mass and the constraints that are tight are
+guessed, the optimality conditions on that face are solved by Newton's method, and the guess is mended:
+pairs whose mass would turn negative leave, pairs that would gain join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from occlp._typing import FloatArray
+from occlp.certificate import priced, to_multipliers, to_prices
+from occlp.evaluation import assess, formulate, pair_residuals
+from occlp.policy import Policy
+from occlp.problem import Problem
+from occlp.result import Result
+from occlp.solvers.base import Iterate, Start
+from occlp.standard import StandardForm, flow_matrix
+
+#: Share of its state's mass below which a pair is guessed to carry none.
+NO_SHARE = 1e-6
+#: Pull towards the last point, relative to the curvature; makes faces with several optima solvable.
+PROXIMITY = 1e-9
+
+
+@dataclass(frozen=True)
+class FaceNewton:
+    """Active-set Newton method for smooth terms; needs ``start=`` a policy near the optimum.
+
+    Parameters
+    ----------
+    max_steps : int
+        Newton steps in all.
+    """
+
+    max_steps: int = 60
+
+    @property
+    def promises_tol(self) -> bool:
+        """False: it only mends answers that are near."""
+        return False
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """Return why the problem cannot be answered, or None."""
+        form = formulate(problem)
+        if form.term is None or form.term.hessian(np.full(form.n_pairs, 1.0 / form.n_pairs)) is None:
+            return "it needs a smooth term in the objective"
+        return None
+
+    def iterate(
+        self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
+    ) -> Iterator[Iterate]:
+        """Yield after each Newton step."""
+        if start is None:
+            return
+        form = formulate(problem)
+        face = _Face(form, start)
+        for _ in range(self.max_steps):
+            if not face.step():
+                return
+            yield face.iterate(problem)
+
+
+class _Face:
+    """A point on a face, with values and prices."""
+
+    def __init__(self, form: StandardForm, start: Result | Policy) -> None:
+        policy = start if isinstance(start, Policy) else start.policy
+        self.form = form
+        self.point = assess(form, policy.pair_probabilities).pair_occupancy
+        shares = policy.pair_probabilities
+        self.free = (shares > NO_SHARE) & (self.point > 0) & self._support
+        excess = form.limits.rows @ self.point
+        self.tight = form.limits.equal | (excess > -1e-6)
+        self.values = np.zeros(form.n_states)
+        self.prices = np.zeros(len(form.limits.names))
+        if isinstance(start, Result):
+            self.values = form.sign * start.certificate.values / form.scale
+            self.prices = to_prices(form, start.certificate.multipliers)
+        self.flow = flow_matrix(form)
+
+    @property
+    def _support(self) -> Any:
+        assert self.form.term is not None
+        return self.form.term.support
+
+    def step(self) -> bool:
+        """One Newton step on the face and one correction of the face; False where no step is possible."""
+        form, term = self.form, self.form.term
+        assert term is not None
+        free = np.flatnonzero(self.free)
+        if not len(free):
+            return False
+        visited = np.unique(form.states[free])
+        rows = self._rows(free, visited)
+        target = np.concatenate([form.rest * form.initial[visited], np.zeros(rows.shape[0] - len(visited))])
+        if form.rest == 0:
+            target[-1] = 1.0
+        point = self.point[free]
+        hessian = sparse.csr_array(term.hessian(self.point))[free][:, free]
+        curvature = float(np.abs(hessian.diagonal()).max()) or 1.0
+        proximal = hessian - PROXIMITY * curvature * sparse.eye_array(len(free))
+        slope = form.rewards[free] + term.gradient(self.point)[free]
+        system = sparse.block_array([[proximal, -rows.T], [-rows, 1e-14 * sparse.eye_array(rows.shape[0])]])
+        right = np.concatenate([-slope, rows @ point - target])
+        try:
+            solution = splu(sparse.csc_array(system)).solve(right)
+        except RuntimeError:  # exactly singular
+            return False
+        move, dual = solution[: len(free)], solution[len(free) :]
+        if not np.isfinite(solution).all():
+            return False
+        self._move(free, move)
+        self.values = np.zeros(form.n_states)
+        self.values[visited] = dual[: len(visited)]
+        tight = np.flatnonzero(self.tight)
+        self.prices = np.zeros(len(form.limits.names))
+        self.prices[tight] = dual[len(visited) : len(visited) + len(tight)]
+        self._mend()
+        return True
+
+    def iterate(self, problem: Problem) -> Iterate:
+        """The point as a policy, with its values and prices."""
+        form = self.form
+        prices = form.limits.feasible_prices(self.prices)
+        policy = Policy.from_occupancy(problem.mdp.pairs, np.maximum(self.point, 0.0))
+        return Iterate(policy, form.sign * form.scale * self.values, multipliers=to_multipliers(form, prices))
+
+    def _rows(self, free: Any, visited: Any) -> Any:
+        blocks = [self.flow[visited][:, free], sparse.csr_array(self.form.limits.rows[self.tight][:, free])]
+        if self.form.rest == 0:  # undiscounted, the flow rows do not fix the mass
+            blocks.append(sparse.csr_array(np.ones((1, len(free)))))
+        return sparse.csr_array(sparse.vstack(blocks))
+
+    def _move(self, free: Any, move: FloatArray) -> None:
+        """Go as far as the mass stays positive; pairs that would turn negative leave the face."""
+        point = self.point[free]
+        shrinking = move < 0
+        limit = float((point[shrinking] / -move[shrinking]).min(initial=np.inf))
+        length = 1.0 if limit > 1.0 else 0.95 * limit
+        new = point + length * move
+        self.point[free] = new
+        if limit <= 1.0:
+            gone = free[(new < 1e-9 * max(new.max(), 1e-300)) & (move < 0)]
+            self.point[gone] = 0.0
+            self.free[gone] = False
+
+    def _mend(self) -> None:
+        """Pairs that would gain join the face, constraints with a price of the wrong sign leave it."""
+        form, term = self.form, self.form.term
+        assert term is not None
+        rewards, _ = priced(form, form.limits.feasible_prices(self.prices))
+        scores, _ = pair_residuals(form, self.values, None, rewards)
+        slope = term.gradient(np.maximum(self.point, 1e-300))
+        total = np.where(self._support, scores + slope, -np.inf)
+        level = float(np.median(total[self.free])) if self.free.any() else 0.0
+        gaining = self._support & ~self.free & (total > level + 1e-9)
+        self.free |= gaining
+        self.point[gaining] = np.maximum(self.point[gaining], 1e-12)
+        self.tight = form.limits.equal | (self.tight & (self.prices > 0)) | (form.limits.rows @ self.point > 1e-12)

@@ -1,0 +1,129 @@
+"""The protocol of concave terms, and what binds them to a problem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from occlp._typing import BoolArray, FloatArray
+from occlp.errors import InvalidProblem
+from occlp.model import MDP
+from occlp.policy import Policy
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """What a term needs to know of the problem it belongs to.
+
+    Attributes
+    ----------
+    mdp : MDP
+    scale : float
+        User units of the objective per unit of the standard form.
+    occupancy_of : callable
+        Occupancy of a policy on the model, [pairs].
+    """
+
+    mdp: MDP
+    scale: float
+    occupancy_of: Callable[[Policy], FloatArray]
+
+
+class Term:
+    """A concave function f(d) of the occupancy, in the units of the standard form.
+
+    Attributes
+    ----------
+    support : BoolArray [pairs]
+        Pairs that may carry mass; f is −inf when another one does.
+    spread : float
+        Size of f, to which tolerances refer where there is no reward.
+    """
+
+    support: BoolArray
+    spread: float
+
+    def value(self, occupancy: FloatArray) -> float:
+        """Return f(d)."""
+        raise NotImplementedError
+
+    def gradient(self, occupancy: FloatArray) -> FloatArray:
+        """Return a supergradient of f at d, [pairs]; −inf off the support."""
+        raise NotImplementedError
+
+    def bound(self, scores: FloatArray, dual: FloatArray | None = None) -> float:
+        """Return (an upper bound of) sup over the simplex of q·d + f(d).
+
+        `dual` is a parameter of the bound where it has one (see `best_dual`).
+        """
+        raise NotImplementedError
+
+    def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray | None:
+        """Return the parameter that makes `bound` tight near an occupancy, or None where there is none."""
+        return None
+
+    def expression(self, occupancy: Any, pairs: Any) -> Any:
+        """Return f as a concave cvxpy expression of the variable d over the pairs given by position."""
+        raise NotImplementedError
+
+    def hessian(self, occupancy: FloatArray) -> Any:
+        """Return the second derivative as a sparse [pairs, pairs] matrix, or None where f is not smooth."""
+        return None
+
+    def pair_bonus(self, probabilities: FloatArray) -> FloatArray | None:
+        """Return b [pairs] with f(d^π) = Σ d^π b where f is linear in d at a fixed policy, else None."""
+        return None
+
+
+class Regularizer:
+    """A term that joins the reward; subclasses are frozen dataclasses of settings."""
+
+    strength: float
+
+    def bind(self, binding: Binding) -> Term:
+        """Return the term on a problem."""
+        raise NotImplementedError
+
+    def parts(self) -> list[Any]:
+        """Return the numbers that identify the setting, for the problem's fingerprint."""
+        raise NotImplementedError
+
+    def check(self, mdp: MDP) -> None:
+        """Raise `InvalidProblem` when the setting does not fit the model."""
+
+
+class ConcaveUtility:
+    """A concave function of the occupancy that takes the place of the reward."""
+
+    def bind(self, binding: Binding) -> Term:
+        """Return the term on a problem."""
+        raise NotImplementedError
+
+    def parts(self) -> list[Any]:
+        """Return the numbers that identify the setting, for the problem's fingerprint."""
+        raise NotImplementedError
+
+    def check(self, mdp: MDP) -> None:
+        """Raise `InvalidProblem` when the setting does not fit the model."""
+
+
+def check_strength(strength: Any, name: str) -> None:
+    """Raise `InvalidProblem` unless the strength is a positive finite number."""
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength < math.inf:
+        raise InvalidProblem(f"the strength of {name} must be positive and finite, not {strength!r}.")
+
+
+def check_reference(reference: Any, mdp: MDP, name: str) -> None:
+    """Raise `InvalidProblem` unless the reference is a policy of the model."""
+    if not reference.pairs.same_as(mdp.pairs):
+        raise InvalidProblem(f"the reference policy of {name} belongs to another model.")
+
+
+def log_of(values: FloatArray) -> FloatArray:
+    """Logarithm with log 0 = −inf and no warning."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(values))

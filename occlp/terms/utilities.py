@@ -1,0 +1,312 @@
+"""Utilities that take the place of the reward: matching, fairness, the worst case, and a user's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import linprog
+
+from occlp._typing import FloatArray
+from occlp.constraints import LinearExpression, expected
+from occlp.errors import InvalidProblem
+from occlp.model import MDP
+from occlp.policy import Policy
+from occlp.terms.base import Binding, ConcaveUtility, Term, check_reference
+
+
+@dataclass(frozen=True)
+class TotalVariation(ConcaveUtility):
+    """ConcaveUtility ``−½ ‖d − d_target‖₁``: match the occupancy of an expert (apprenticeship learning).
+
+    Parameters
+    ----------
+    target : Policy or array [S, A]
+        A policy, whose occupancy on the model is the target, or an occupancy that sums to one.
+    """
+
+    target: Any
+
+    def bind(self, binding: Binding) -> VariationTerm:
+        """Return the term."""
+        if isinstance(self.target, Policy):
+            return VariationTerm(binding.occupancy_of(self.target))
+        pairs = binding.mdp.pairs
+        return VariationTerm(np.asarray(self.target, dtype=np.float64)[pairs.states, pairs.actions])
+
+    def parts(self) -> list[Any]:
+        """Return name and target."""
+        if isinstance(self.target, Policy):
+            return ["TotalVariation", self.target.pair_probabilities]
+        return ["TotalVariation", np.asarray(self.target, dtype=np.float64)]
+
+    def check(self, mdp: MDP) -> None:
+        """Raise `InvalidProblem` for a target of another model, or one that is not an occupancy."""
+        if isinstance(self.target, Policy):
+            check_reference(self.target, mdp, "TotalVariation")
+            return
+        target = np.asarray(self.target, dtype=np.float64)
+        if target.shape != (mdp.n_states, mdp.n_actions) or not np.isfinite(target).all() or (target < 0).any():
+            raise InvalidProblem(f"the target of TotalVariation is a policy or [S, A], not of shape {target.shape}.")
+        if abs(target.sum() - 1.0) > 1e-9 or abs(target[mdp.pairs.states, mdp.pairs.actions].sum() - 1.0) > 1e-9:
+            raise InvalidProblem(f"the target of TotalVariation sums to {target.sum():.9g} over the pairs, not 1.")
+
+
+class VariationTerm(Term):
+    """f(d) = −½ ‖d − t‖₁ = Σ min(d, t) − 1."""
+
+    def __init__(self, target: FloatArray) -> None:
+        self.target = target / target.sum()
+        self.support = np.ones(len(target), dtype=np.bool_)
+        self.spread = 1.0
+
+    def value(self, occupancy: FloatArray) -> float:
+        """−½ ‖d − t‖₁."""
+        return -0.5 * float(np.abs(occupancy - self.target).sum())
+
+    def gradient(self, occupancy: FloatArray) -> FloatArray:
+        """A supergradient, −½ sign(d − t)."""
+        return np.asarray(-0.5 * np.sign(occupancy - self.target))
+
+    def bound(self, scores: FloatArray, dual: FloatArray | None = None) -> float:
+        """max q + Σ t (q + 1 − max q)⁺ − 1: mass up to t earns one more than mass beyond it."""
+        top = float(scores.max())
+        return top - 1.0 + float(self.target @ np.maximum(scores + 1.0 - top, 0.0))
+
+    def expression(self, occupancy: Any, pairs: Any) -> Any:
+        """−½ norm1(d − t)."""
+        import cvxpy
+
+        return -0.5 * cvxpy.norm1(occupancy - self.target[pairs])
+
+
+@dataclass(frozen=True)
+class LogSum(ConcaveUtility):
+    """ConcaveUtility ``Σ_i w_i log E[c_i]``: proportional fairness between expectations (Kelly 1997).
+
+    Parameters
+    ----------
+    expectations : sequence of str or LinearExpression
+        Names of costs or expressions such as ``oc.expected("served") / 2``; each must be able to be positive.
+    weights : sequence of float, optional
+        Positive; default one each.
+    """
+
+    expectations: Sequence[str | LinearExpression]
+    weights: Sequence[float] | None = None
+
+    def bind(self, binding: Binding) -> LogTerm:
+        """Return the term."""
+        rows = _rows(self.expectations, binding.mdp)
+        return LogTerm(rows, _weights(self.weights, len(rows)))
+
+    def parts(self) -> list[Any]:
+        """Return name and weights; the expectations are named by their text."""
+        return ["LogSum", *map(str, self.expectations), _weights(self.weights, len(self.expectations))]
+
+    def check(self, mdp: MDP) -> None:
+        """Raise `InvalidProblem` for unknown names and for expectations that can never be positive."""
+        for row, what in zip(_rows(self.expectations, mdp), self.expectations, strict=True):
+            if row.max() <= 0:
+                raise InvalidProblem(f"LogSum: {what} is never positive, so its logarithm is −inf everywhere.")
+        _weights(self.weights, len(self.expectations))
+
+
+class LogTerm(Term):
+    """f(d) = Σ w_i log(c_i·d); its bound has one dual number z_i > 0 an expectation."""
+
+    def __init__(self, rows: FloatArray, weights: FloatArray) -> None:
+        self.rows, self.weights = rows, weights
+        self.support = np.ones(rows.shape[1], dtype=np.bool_)
+        self.spread = float(weights.sum())
+
+    def value(self, occupancy: FloatArray) -> float:
+        """Σ w log(c·d); −inf when an expectation is not positive."""
+        means = self.rows @ occupancy
+        return float(self.weights @ np.log(means)) if (means > 0).all() else -math.inf
+
+    def gradient(self, occupancy: FloatArray) -> FloatArray:
+        """Σ w c / (c·d)."""
+        return np.asarray((self.weights / np.maximum(self.rows @ occupancy, 1e-300)) @ self.rows)
+
+    def bound(self, scores: FloatArray, dual: FloatArray | None = None) -> float:
+        """max (q + Σ z c) − Σ w (1 + log(z / w)), from w log x ≤ z x − w (1 + log(z / w))."""
+        if dual is None or not (dual > 0).all():
+            return math.inf
+        return float((scores + dual @ self.rows).max() - self.weights @ (1.0 + np.log(dual / self.weights)))
+
+    def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
+        """z = w / (c·d)."""
+        return np.asarray(self.weights / np.maximum(self.rows @ occupancy, 1e-300))
+
+    def expression(self, occupancy: Any, pairs: Any) -> Any:
+        """Σ w log(c @ d)."""
+        import cvxpy
+
+        return self.weights @ cvxpy.log(self.rows[:, pairs] @ occupancy)
+
+    def hessian(self, occupancy: FloatArray) -> Any:
+        """−Σ w c cᵀ / (c·d)²."""
+        means = np.maximum(self.rows @ occupancy, 1e-150)
+        rows = sparse.csr_array(self.rows)
+        return -(rows.T @ sparse.diags_array(self.weights / means**2) @ rows)
+
+
+@dataclass(frozen=True)
+class WorstCase(ConcaveUtility):
+    """ConcaveUtility ``min_i E[c_i]``: max-min fairness, or the worst of several scenarios of the reward.
+
+    Parameters
+    ----------
+    expectations : sequence of str or LinearExpression
+    """
+
+    expectations: Sequence[str | LinearExpression]
+
+    def bind(self, binding: Binding) -> WorstTerm:
+        """Return the term."""
+        return WorstTerm(_rows(self.expectations, binding.mdp))
+
+    def parts(self) -> list[Any]:
+        """Return the name; the expectations are named by their text."""
+        return ["WorstCase", *map(str, self.expectations)]
+
+    def check(self, mdp: MDP) -> None:
+        """Raise `InvalidProblem` for unknown names."""
+        _rows(self.expectations, mdp)
+
+
+class WorstTerm(Term):
+    """f(d) = min_i c_i·d; its bound has a dual z on the simplex."""
+
+    def __init__(self, rows: FloatArray) -> None:
+        self.rows = rows
+        self.support = np.ones(rows.shape[1], dtype=np.bool_)
+        self.spread = float(rows.max() - rows.min()) or 1.0
+
+    def value(self, occupancy: FloatArray) -> float:
+        """min c·d."""
+        return float((self.rows @ occupancy).min())
+
+    def gradient(self, occupancy: FloatArray) -> FloatArray:
+        """The row that attains the minimum, a supergradient."""
+        return np.asarray(self.rows[int(np.argmin(self.rows @ occupancy))])
+
+    def bound(self, scores: FloatArray, dual: FloatArray | None = None) -> float:
+        """max (q + Σ z c) for z on the simplex."""
+        if dual is None or (dual < 0).any() or not dual.sum() > 0:
+            return math.inf
+        return float((scores + (dual / dual.sum()) @ self.rows).max())
+
+    def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
+        """The z that makes the bound least: a small linear program."""
+        n = len(self.rows)
+        answer = linprog(
+            np.append(np.zeros(n), 1.0),
+            A_ub=np.column_stack([self.rows.T, -np.ones(len(scores))]), b_ub=-scores,
+            A_eq=np.append(np.ones(n), 0.0)[None, :], b_eq=[1.0], bounds=[(0, None)] * n + [(None, None)],
+            method="highs",
+        )  # fmt: skip
+        return np.full(n, 1.0 / n) if answer.x is None else np.maximum(answer.x[:n], 0.0)
+
+    def expression(self, occupancy: Any, pairs: Any) -> Any:
+        """min(c @ d)."""
+        import cvxpy
+
+        return cvxpy.min(self.rows[:, pairs] @ occupancy)
+
+
+@dataclass(frozen=True)
+class Utility(ConcaveUtility):
+    """A concave function of the occupancy written with cvxpy: the escape hatch, ``oc.Utility(f)``.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(d) -> concave cvxpy expression`` of the occupancy d [pairs].
+    smooth : bool
+        Whether it has a gradient at the answer; if not, the result is BOUNDED.
+
+    Notes
+    -----
+    Its concavity is checked by cvxpy's rules and then trusted: the certificate stores the affine majorant
+    at the answer, and says so.
+    """
+
+    function: Callable[[Any], Any] = field(repr=False)
+    smooth: bool = True
+
+    def bind(self, binding: Binding) -> CustomTerm:
+        """Return the term."""
+        return CustomTerm(self.function, binding.mdp.n_pairs)
+
+    def parts(self) -> list[Any]:
+        """Return the name of the function."""
+        return ["Utility", getattr(self.function, "__qualname__", "function")]
+
+    def check(self, mdp: MDP) -> None:
+        """Raise `InvalidProblem` unless cvxpy knows the expression to be concave."""
+        import cvxpy
+
+        expression = self.function(cvxpy.Variable(mdp.n_pairs, nonneg=True))
+        if not (isinstance(expression, cvxpy.Expression) and expression.is_scalar() and expression.is_concave()):
+            raise InvalidProblem("oc.Utility(f): f(d) must be a scalar concave cvxpy expression of d [pairs].")
+
+
+class CustomTerm(Term):
+    """A user's function, through cvxpy; its majorant is the linearisation at an occupancy."""
+
+    def __init__(self, function: Callable[[Any], Any], n_pairs: int) -> None:
+        self.function, self.n_pairs = function, n_pairs
+        self.support = np.ones(n_pairs, dtype=np.bool_)
+        self.spread = 1.0
+
+    def value(self, occupancy: FloatArray) -> float:
+        """f(d)."""
+        return float(self._at(occupancy)[1].value)
+
+    def gradient(self, occupancy: FloatArray) -> FloatArray:
+        """∇f(d) by cvxpy; NaN where it does not exist."""
+        variable, expression = self._at(occupancy)
+        slope = expression.grad[variable]
+        return np.full(self.n_pairs, np.nan) if slope is None else np.asarray(slope.todense()).ravel()
+
+    def bound(self, scores: FloatArray, dual: FloatArray | None = None) -> float:
+        """max (q + g) + c for the affine majorant g·d + c, packed as [g, c]."""
+        if dual is None or not np.isfinite(dual).all():
+            return math.inf
+        return float((scores + dual[:-1]).max() + dual[-1])
+
+    def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
+        """The linearisation at d, packed as [∇f, f − ∇f·d]."""
+        slope = self.gradient(occupancy)
+        return np.append(slope, self.value(occupancy) - slope @ occupancy)
+
+    def expression(self, occupancy: Any, pairs: Any) -> Any:
+        """f(d)."""
+        return self.function(occupancy)
+
+    def _at(self, occupancy: FloatArray) -> tuple[Any, Any]:
+        import cvxpy
+
+        variable = cvxpy.Variable(self.n_pairs)
+        variable.value = occupancy
+        return variable, self.function(variable)
+
+
+def _rows(expectations: Sequence[str | LinearExpression], mdp: MDP) -> FloatArray:
+    if isinstance(expectations, str | LinearExpression) or not len(expectations):
+        raise InvalidProblem("give a list of at least one expectation, such as ['served', 'waiting'].")
+    listed = [expected(what) if isinstance(what, str) else what for what in expectations]
+    return np.array([what.coefficients(mdp, 0.0) for what in listed])
+
+
+def _weights(weights: Sequence[float] | None, count: int) -> FloatArray:
+    array = np.ones(count) if weights is None else np.array(weights, dtype=np.float64)
+    if array.shape != (count,) or not (np.isfinite(array) & (array > 0)).all():
+        raise InvalidProblem(f"weights must be {count} positive numbers, not {weights!r}.")
+    return array
