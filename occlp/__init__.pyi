@@ -21,6 +21,10 @@ from .errors import Unbounded as Unbounded
 from .errors import Unsupported as Unsupported
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .mixture import Mixture as Mixture
+from .mixture import MixtureEvaluation as MixtureEvaluation
+from .mixture import mixture as mixture
+from .mixture import purify as purify
 from .model import MDP as MDP
 from .model import Pairs as Pairs
 from .policy import Policy as Policy
@@ -28,6 +32,10 @@ from .problem import Problem as Problem
 from .result import History as History
 from .result import Result as Result
 from .result import Status as Status
+from .shares import ConditionalShare as ConditionalShare
+from .shares import Ratio as Ratio
+from .shares import conditional as conditional
+from .shares import ratio as ratio
 from .solvers import Decomposition as Decomposition
 from .solvers import KLDual as KLDual
 from .solvers import ModifiedPolicyIteration as ModifiedPolicyIteration
@@ -39,6 +47,7 @@ from .solvers import SoftPolicyIteration as SoftPolicyIteration
 from .solvers import ValueIteration as ValueIteration
 from .solvers.base import Iterate as Iterate
 from .solvers.base import Solver as Solver
+from .solvers.deterministic import DeterministicProgram as DeterministicProgram
 from .solvers.policy_gradient import estimators as estimators
 from .solvers.policy_gradient import parametrizations as parametrizations
 from .solvers.policy_gradient import policy_gradient as policy_gradient

@@ -70,7 +70,7 @@ class Certificate:
         Where set, the certificate proves that no policy keeps the constraints: weighted with the
         multipliers, their violation is at least this much under every policy.
     reduced_costs : FloatArray [pairs]
-        By how much each pair falls short of the best; 0 on optimal pairs.
+        By how much each pair falls short of the best; 0 on optimal pairs, NaN for objectives with a term.
     fingerprint : str
         SHA-256 of the problem's numbers.
     exact : bool
@@ -248,7 +248,7 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
     # Adding the offset back rounds: move both ends outwards by one unit in the last place.
     outward = 0.0 if form.shift == 0 else float(np.spacing(abs(form.shift)))
     gap = form.scale * (upper.value - lower)
-    best = upper.scores.max() if form.term is None else upper.scores[form.term.support].max()
+    short = form.scale * (upper.scores.max() - upper.scores)
     return Certificate(
         lower=min(ends) - outward,
         upper=max(ends) + outward,
@@ -261,7 +261,7 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         values_low=frozen(factor * (zero if low is None else low)),
         policy_values=frozen(factor * found.bracket.high),
         policy_values_low=frozen(factor * found.bracket.low),
-        reduced_costs=frozen(form.scale * (best - upper.scores)),
+        reduced_costs=frozen(short if form.term is None else np.full_like(short, np.nan)),
         fingerprint=problem.fingerprint,
         violation=form.limits.violation(found.pair_occupancy),
         multipliers=to_multipliers(form, upper.prices),

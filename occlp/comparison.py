@@ -175,12 +175,18 @@ def compare(
         if progress is not None:
             progress(done, len(jobs))
     mdp = problem.mdp
-    facts = {
+    facts: dict[str, Any] = {
         "states": mdp.n_states, "actions": mdp.n_actions, "pairs": mdp.n_pairs,
         "transitions": int(mdp.transitions.nnz), "discount": problem.discount, "sense": problem.sense,
         "criterion": problem.criterion, "tolerance": tol,
     }  # fmt: skip
-    title = f"{problem.sense} the {problem.criterion} reward of {mdp.n_states} states"
+    facts |= {f"constraint {name}": str(limit) for name, limit in problem.limits.items()}
+    setting = problem.regularizer or problem.utility
+    if setting is not None:
+        facts["utility" if problem.utility is not None else "regularizer"] = type(setting).__name__
+        facts |= {"strength": setting.strength} if hasattr(setting, "strength") else {}
+    what = "cost" if problem.sense == "minimize" else "reward" if problem.utility is None else "utility"
+    title = f"{problem.sense} the {problem.criterion} {what} of {mdp.n_states} states"
     return Comparison(tuple(rows), title, facts)
 
 

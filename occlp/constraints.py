@@ -63,6 +63,8 @@ class LinearExpression:
     def __mul__(self, factor: object) -> LinearExpression:
         if isinstance(factor, bool) or not isinstance(factor, int | float | np.number):
             return NotImplemented
+        if not math.isfinite(factor):
+            raise InvalidProblem(f"an expression cannot be multiplied by {factor}.")
         return LinearExpression(tuple((float(factor) * weight, atom) for weight, atom in self.terms))
 
     __rmul__ = __mul__
@@ -113,8 +115,8 @@ class LinearExpression:
 
     @property
     def name(self) -> str | None:
-        """The cost's name when the expression is one named expectation, else None."""
-        if len(self.terms) == 1 and self.terms[0][1].kind == "name":
+        """The cost's name when the expression is one named expectation, unscaled; else None."""
+        if len(self.terms) == 1 and self.terms[0][0] == 1.0 and self.terms[0][1].kind == "name":
             return str(self.terms[0][1].what)
         return None
 
@@ -203,7 +205,7 @@ def name_constraints(
 
 
 def _named(constraints: Any) -> list[tuple[str, Constraint]]:
-    if not isinstance(constraints, Mapping | Iterable):
+    if not isinstance(constraints, Iterable):
         raise InvalidProblem("constraints= takes a list or a dict: write [constraint].")
     if not isinstance(constraints, Mapping):
         return [(c.expression.name or str(c), c) for c in _flat(list(constraints))]
@@ -225,6 +227,7 @@ def _flat(given: Any) -> list[Constraint]:
 
 
 def read_bound(bound: object) -> float:
+    """Return a bound as a number; raises `InvalidProblem` for anything but a finite one."""
     if isinstance(bound, LinearExpression):
         raise InvalidProblem("compare an expression with a number: write a - b <= 0 for a <= b.")
     if isinstance(bound, bool) or not isinstance(bound, int | float | np.number):

@@ -107,7 +107,7 @@ class Problem:
         if discount == 1.0:
             raise InvalidProblem(
                 "a discount of 1 makes discounted values infinite. Use mdp.replace(discount=...) with a number below 1 "
-                "here, or ask for criterion='average' or 'total'."
+                "here, or ask for criterion='average'."
             )
 
     @property

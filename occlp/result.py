@@ -133,7 +133,8 @@ class Result(Evaluation):
     def lost(self) -> FloatArray:
         """Where the objective falls short of the certified bound: d^π · reduced cost, as an [S, A] table.
 
-        For a linear objective the sum is the certified gap (Kakade and Langford 2002, Lemma 6.1).
+        The sum is the certified gap (Kakade and Langford 2002, Lemma 6.1), less what slack constraints
+        are priced at; NaN for objectives with a term, where the loss is not a sum over pairs.
         """
         return self.pairs.table(self.pair_occupancy * self.certificate.reduced_costs, 0.0)
 
@@ -165,7 +166,7 @@ class Result(Evaluation):
             "solver": self.solver,
             "status": self.status.name,
             "objective": self.objective,
-            "expected_return": self.expected_return if self.rest else float("nan"),
+            "expected_return": self.expected_return if self.rest and np.isfinite(self.objective) else float("nan"),
             "lower": self.certificate.lower,
             "upper": self.certificate.upper,
             "gap": self.gap,

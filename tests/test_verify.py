@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
+import json
 import pickle
 import subprocess
 import sys
@@ -19,8 +21,8 @@ from hypothesis import strategies as st
 from strategies import mdps, policy_tables
 
 import occlp as oc
-from occlp import verify as verify_package
 from occlp.errors import AuditFailed
+from occlp.verify import verify
 
 SOLVERS = {
     "policy iteration": oc.PolicyIteration(),
@@ -37,7 +39,7 @@ SOLVERS = {
 MODELS = {
     "toymaker": lambda: oc.instances.get("howard-toymaker"),
     "labels": lambda: oc.instances.get("machine-repair"),
-    "two classes": lambda: two_classes("1e-9"),
+    "two classes": lambda: two_classes("1e-3"),
     "sparse rewards": lambda: sparse_rewards(1e-6, 4),
     "garnet": lambda: oc.instances.get("garnet", n_states=30, n_actions=3, branching=3, seed=2),
     "large rewards": lambda: oc.instances.get("riverswim"),
@@ -81,20 +83,24 @@ def test_honest_answers_about_every_kind_of_model_pass(data, mdp, sense):
 
 
 @pytest.mark.xfail(raises=AuditFailed, reason="the audit's allowance leaves out the rounding of large differences of V")
-def test_an_honest_answer_with_classes_of_different_gain_passes():
+@pytest.mark.parametrize("solver", [oc.PolicyIteration(), oc.PolicyIteration(warm_up=0), oc.ValueIteration()])
+def test_honest_answers_with_classes_of_different_gain_pass(solver):
     mdp = oc.MDP.from_arrays(
         [[[2 / 3, 1 / 3], [1, 0]], [[0, 1], [0, 1]]], [[-5.0, 8.0], [-9.0, 3.0]], discount=1.0 - 1e-6
     )
     assert oc.verify(mdp, oc.solve(mdp))
+    assert oc.verify(two_classes("1e-9"), oc.solve(two_classes("1e-9"), solver))
 
 
 @pytest.mark.xfail(raises=AuditFailed, reason="states out of reach get a prior of 1e-35 in the audit, and then count")
 def test_an_honest_answer_with_states_out_of_reach_of_the_prior_passes():
-    mdp = oc.MDP.from_arrays(
-        [[[0.5, 0, 0, 0.5]], [[0, 0.4, 0.2, 0.4]], [[0, 0, 1, 0]], [[0, 0, 0, 1]]],
-        [7.0, 1e4, 1.0, 8.0], discount=0.999, initial=[0, 0, 1 / 3, 2 / 3],
+    rows = [[0.5, 0, 0, 0.5], [0, 0.4, 0.2, 0.4], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    mdp = oc.MDP.from_pairs(
+        [0, 1, 2, 2, 2, 3], [0, 0, 0, 1, 2, 0], rows, [6.0, 5.0, 0.0, 6.0, 2.0, 6.5],
+        discount=1 - 1e-3, initial=[0, 0, 1 / 3, 2 / 3],
     )  # fmt: skip
-    problem = oc.Problem(mdp, regularizer=oc.KL(1.0, oc.Policy.uniform(mdp)))
+    reference = oc.Policy.from_pairs(mdp, [1, 1, 0.125, 0.875, 0, 1])
+    problem = oc.Problem(mdp, sense="minimize", regularizer=oc.KL(1.0, reference))
     assert oc.verify(problem, oc.solve(problem))
 
 
@@ -135,7 +141,8 @@ class Truth:
         sign = 1 if self.problem.sense == "maximize" else -1
         certificate = result.certificate
         attained = sign * exact_objective(self.problem, result.policy)
-        low, high = sorted((sign * certificate.lower, sign * certificate.upper))
+        low, high = (certificate.lower, certificate.upper)[::sign]
+        low, high = sign * low, sign * high
         slack = Fraction(1e-11) * Fraction(1 + float(np.abs(self.problem.mdp.pair_rewards).max()))
         if np.isfinite(high) and sign * self.optimum > Fraction(high) + slack:
             return "upper"
@@ -282,7 +289,7 @@ def test_large_numbers_do_not_buy_an_allowance(oversold, name, size):
         ({"fingerprint": "0" * 64}, "another problem"),
         ({"lower": 1.8, "upper": 1.9, "gap": 0.2}, "does not attain"),
         ({"lower": 2.0, "upper": 1.0}, "exceeds"),
-        ({"upper": 1.7}, "not excluded"),
+        ({"lower": 1.6, "upper": 1.7}, "not excluded"),
         ({"upper": np.nan}, "not excluded"),
         ({"lower": np.nan}, "does not attain"),
         ({"values": np.zeros(3)}, "one finite number a state"),
@@ -330,7 +337,7 @@ def changed_figures(result):
     yield "shape", {"pair_occupancy": d[:-1]}, "one finite number a pair"
     yield "nan", {"pair_occupancy": np.full_like(d, np.nan)}, "one finite number a pair"
     yield "negative", {"pair_occupancy": np.append(d[:-1] + 1e-3, -3e-3)}, "one finite number a pair"
-    yield "mass", {"pair_occupancy": 2 * d}, "sums to 2"
+    yield "mass", {"pair_occupancy": 2 * d}, "not 1"
     yield "flow", {"pair_occupancy": np.full_like(d, 1 / len(d))}, "flow equations"
     yield "policy", {"pair_occupancy": moved}, "not that of the policy|flow equations"
     yield "objective", {"objective": result.objective + 1e-6}, "lies outside"
@@ -342,12 +349,21 @@ def changed_figures(result):
 @pytest.mark.parametrize("case", range(10))
 def test_false_figures_beside_the_certificate_are_named(case):
     mdp = oc.instances.get("machine-repair")
-    result = oc.solve(oc.Problem(mdp), oc.NaturalPolicyGradient(steps=0), check=False)
+    result = oc.solve(mdp)
     cases = list(changed_figures(result))
     assert len(cases) == 10
     _, changes, words = cases[case]
     with pytest.raises(AuditFailed, match=words):
         oc.verify(mdp, dataclasses.replace(result, **changes))
+
+
+@pytest.mark.xfail(reason="the audit takes any objective between the two bounds")
+def test_a_false_objective_within_the_gap_is_rejected():
+    problem = oc.Problem(oc.instances.get("howard-toymaker"))
+    result = oc.solve(problem, oc.NaturalPolicyGradient(steps=0), check=False)
+    assert result.gap > 0.1
+    with pytest.raises(AuditFailed):
+        oc.verify(problem, dataclasses.replace(result, objective=result.objective + 0.1))
 
 
 @pytest.mark.xfail(reason="the audit does not look at this figure, or stumbles over it")
@@ -424,39 +440,62 @@ def test_constrained_answers():
 # Independence ------------------------------------------------------------------------------------------------
 
 
-def imports_of(path):
-    """Modules that a file imports when it runs (those under TYPE_CHECKING aside)."""
-    found = set()
-    skipped: set[int] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports_of(path, *, inside_functions=True):
+    """Modules that a file imports when it runs; those under TYPE_CHECKING do not count."""
+    found, pending = set(), list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while pending:
+        node = pending.pop()
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            skipped |= {id(child) for child in ast.walk(node)}
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
+            pending += node.orelse
+        elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending += ast.iter_child_nodes(node)
     return found
 
 
+def files_of(root, modules):
+    """Files of the package's modules among these names."""
+    paths = [root.joinpath(*name.split(".")[1:]) for name in modules if name.split(".")[0] == "occlp"]
+    return [path for stem in paths for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()]
+
+
 def test_the_audit_imports_neither_solvers_nor_compilers():
-    files = sorted(Path(verify_package.__file__ if hasattr(verify_package, "__file__") else "").parent.glob("*.py"))
-    imported = set().union(*(imports_of(path) for path in files))
-    assert len(files) >= 2
-    allowed = {"occlp.errors", "occlp.problem", "occlp.verify", "occlp._typing", "occlp.model", "occlp.policy"}
-    inside = {name for name in imported if name.startswith("occlp")}
-    assert all(any(name == base or name.startswith(base + ".") for base in allowed if base != "occlp.model") or
-               name == "occlp.model" for name in inside), inside  # fmt: skip
-    outside = {name.partition(".")[0] for name in imported - inside}
-    assert outside <= {"__future__", "typing", "numpy", "scipy", "dataclasses", "math", "collections"}, outside
+    """Nor the code that makes certificates; and nothing that it imports brings them in."""
+    folder = Path(inspect.getfile(verify)).parent
+    own = set().union(*(imports_of(path) for path in folder.glob("*.py")))
+    assert {"numpy", "scipy"} <= {name.partition(".")[0] for name in own}
+    makers = ("kernels", "chain", "resolvent", "evaluation", "certificate", "tracking", "solvers", "solving", "comparison")
+    assert not own & {f"occlp.{name}" for name in makers}
+    reached, pending = set(folder.glob("*.py")), [*folder.glob("*.py")]
+    while pending:
+        path = pending.pop()
+        # A package brings its __init__ along; functions that import a solver when called are not called here.
+        names = imports_of(path, inside_functions=path.parent == folder)
+        assert not {name.partition(".")[0] for name in names} & {"cvxpy", "numba", "llvmlite", "highspy"}, path
+        fresh = set(files_of(folder.parent, names)) - reached
+        reached |= fresh
+        pending += fresh
+    assert folder.parent / "problem.py" in reached  # the walk went somewhere
 
 
 def test_the_reader_of_imports_sees_them(tmp_path):
     file = tmp_path / "module.py"
-    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import cvxpy\ndef f():\n    import numba\n"
+    text = """from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import cvxpy
+else:
+    import llvmlite
+def f():
+    import numba
+from occlp import solvers
+"""
     file.write_text(text, encoding="utf-8")
-    assert imports_of(file) == {"typing", "numba"}
+    seen = {"typing", "typing.TYPE_CHECKING", "llvmlite", "occlp", "occlp.solvers"}
+    assert imports_of(file) == {*seen, "numba"}
+    assert imports_of(file, inside_functions=False) == seen
 
 
 AUDIT = """
@@ -489,6 +528,7 @@ result = types.SimpleNamespace(
 )
 print(verify(Problem(mdp), result))
 result.certificate.upper -= 1e-3
+result.certificate.lower -= 1e-2
 try:
     verify(Problem(mdp), result)
 except AuditFailed as error:
@@ -502,8 +542,6 @@ print(sorted(name for name in ("cvxpy", "numba", "llvmlite") if sys.modules.get(
 
 
 def test_the_audit_runs_from_plain_data_where_solvers_and_compilers_are_missing():
-    import json
-
     mdp = oc.instances.get("garnet", n_states=5, n_actions=2, branching=2, seed=0)
     result = oc.solve(mdp)
     plain = {
