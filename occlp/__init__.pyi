@@ -28,6 +28,11 @@ from .mixture import purify as purify
 from .model import MDP as MDP
 from .model import Pairs as Pairs
 from .policy import Policy as Policy
+from .postoptimal.prices import OneSided as OneSided
+from .postoptimal.sensitivity import Sensitivity as Sensitivity
+from .postoptimal.sensitivity import sensitivity as sensitivity
+from .postoptimal.tie_breaking import TieBroken as TieBroken
+from .postoptimal.tie_breaking import tie_break as tie_break
 from .problem import Problem as Problem
 from .result import History as History
 from .result import Result as Result

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from strategies import mdps, policy_tables, sketches
 
 import occlp as oc
-from occlp.certificate import allowed_gap, best_bound, bound_above, certify
+from occlp.certificate import best_bound, bound_above, certify
 from occlp.evaluation import assess, formulate
 
 SENSES = st.sampled_from(["maximize", "minimize"])
@@ -275,17 +275,39 @@ def test_numbers_of_another_kind_are_refused(change):
         oc.Certificate.from_json(json.dumps(written() | change))
 
 
-def test_the_gap_that_counts_as_certified():
-    """Settled: tol · min(range, max(|lower|, |upper|)), not below the rounding within tol · range, plus atol."""
-    assert allowed_gap((2.0, 3.0), 10.0, 0.0, 1e-2, 0.0) == 3e-2
-    assert allowed_gap((-5.0, 3.0), 10.0, 0.0, 1e-2, 0.0) == 5e-2
-    assert allowed_gap((100.0, 101.0), 10.0, 0.0, 1e-2, 0.0) == 1e-1
-    assert allowed_gap((0.0, 1e-9), 1.0, 1e-12, 1e-8, 0.0) == 1e-12
-    assert allowed_gap((0.0, 1e-9), 1.0, 1e-3, 1e-8, 0.0) == 1e-8
-    assert allowed_gap((0.0, 1e-9), 1.0, 0.0, 1e-8, 0.5) == pytest.approx(0.5)
+@pytest.mark.parametrize(
+    ("size", "rounding", "tol", "atol", "expected"),
+    [
+        (3.0, 0.0, 1e-2, 0.0, 3e-2),
+        (1e-9, 1e-12, 1e-8, 0.0, 1e-12),  # not below the rounding
+        (1e-9, 1e-3, 1e-8, 0.0, 1e-7),  # as long as that is within tol · spread
+        (1e-9, 0.0, 1e-8, 0.0, 1e-17),
+        (3.0, 0.0, 1e-2, 0.5, 0.53),
+        (3.0, 0.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_the_gap_that_counts_as_certified(size, rounding, tol, atol, expected):
     certificate = oc.solve(oc.instances.get("howard-toymaker")).certificate
-    assert certificate.allowed_gap(1e-3) == pytest.approx(1e-3 * certificate.upper, rel=1e-12)
-    assert certificate.allowed_gap(1e-3, atol=7.0) == pytest.approx(7.0 + 1e-3 * certificate.upper, rel=1e-12)
+    made = dataclasses.replace(certificate, size=size, spread=10.0, rounding=rounding)
+    assert made.allowed_gap(tol, atol) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "spread", "size"),
+    [
+        ([[3.0, 0.0]], 3.0, 3.0),
+        ([[-3.0, -5.0]], 2.0, 2.0),
+        ([[103.0, 101.0]], 2.0, 2.0),  # the offset says nothing
+        ([[1e-9, -1.0]], 1.0 + 1e-9, 1e-9),  # the optimum is small beside the range
+        ([[-1e-9, 1e-10]], 1.1e-9, 1e-10),
+        ([[7.0, 7.0]], 0.0, 0.0),
+    ],
+)
+def test_what_tolerances_are_relative_to(rewards, spread, size):
+    """min(range of the rewards, max(|lower|, |upper|)): here one state, where the optimum is the best reward."""
+    certificate = oc.solve(oc.MDP.from_arrays(np.ones((1, 2, 1)), rewards, discount=0.5)).certificate
+    assert certificate.spread == pytest.approx(spread, rel=1e-12)
+    assert certificate.size == pytest.approx(size, rel=1e-6)
 
 
 @pytest.mark.parametrize("rest", [1e-9, 1e-12])

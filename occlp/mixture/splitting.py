@@ -15,7 +15,9 @@ from occlp.problem import Problem, as_problem
 from occlp.standard import StandardForm
 
 #: What is left of a pair's mass below this share of it is rounding.
-USED_UP = 1e-12
+USED_UP = 2e-15
+#: Rows of constraints (entries have size one) closer to their bound than this hold with equality.
+TIGHT = 1e-12
 #: Chains too large for subtraction-free elimination carry errors of this size in every pair.
 NOISE = 1e-14
 
@@ -68,6 +70,7 @@ def mixture(problem: Problem | MDP, policy: Policy | Evaluation) -> Mixture:
     form = formulate(problem)
     whole = _pair_occupancy(form, policy.pair_probabilities)
     left = np.where(whole > _noise(form, policy), whole, 0.0)
+    most = 1 + len(_extra_pairs(form, left))
     choice = policy.choice
     weights: list[float] = []
     choices: list[IntArray] = []
@@ -84,8 +87,8 @@ def mixture(problem: Problem | MDP, policy: Policy | Evaluation) -> Mixture:
         weights.append(weight)
         choices.append(choice)
     shares = np.array(weights)
-    order = np.argsort(-shares, kind="stable")
-    return Mixture(policy.pairs, frozen(shares[order] / shares.sum()), frozen(np.stack(choices)[order]))
+    order = np.argsort(-shares, kind="stable")[:most]  # any further ones are peelings of rounding errors
+    return Mixture(policy.pairs, frozen(shares[order] / shares[order].sum()), frozen(np.stack(choices)[order]))
 
 
 def purify(problem: Problem | MDP, policy: Policy | Evaluation) -> Policy:
@@ -136,7 +139,7 @@ def purify(problem: Problem | MDP, policy: Policy | Evaluation) -> Policy:
         mass[mass <= _noise(form, policy)] = 0.0
         plain = Policy.from_choice(policy.pairs, policy.choice)  # where a state is not visited
         policy = Policy.from_occupancy(policy.pairs, mass, plain)
-        tight = tight | (limits.rows @ mass >= -USED_UP)
+        tight = tight | (limits.rows @ mass >= -TIGHT)
         extra = _extra_pairs(form, mass)
         if len(extra) <= tight.sum():
             return policy

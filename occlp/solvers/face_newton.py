@@ -50,7 +50,7 @@ class FaceNewton:
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
         form = formulate(problem)
-        if form.term is None or form.term.hessian(np.full(form.n_pairs, 1.0 / form.n_pairs)) is None:
+        if form.term is None or not form.term.smooth:
             return "it needs a smooth term in the objective"
         return None
 

@@ -8,6 +8,7 @@ from occlp.terms.base import Binding as Binding
 from occlp.terms.base import ConcaveUtility as ConcaveUtility
 from occlp.terms.base import Regularizer as Regularizer
 from occlp.terms.base import Term as Term
+from occlp.terms.custom import Utility as Utility
 from occlp.terms.divergences import KL as KL
 from occlp.terms.divergences import ConditionalKL as ConditionalKL
 from occlp.terms.divergences import JointTerm as JointTerm
@@ -17,5 +18,4 @@ from occlp.terms.entropies import PolicyEntropy as PolicyEntropy
 from occlp.terms.entropies import StateEntropy as StateEntropy
 from occlp.terms.utilities import LogSum as LogSum
 from occlp.terms.utilities import TotalVariation as TotalVariation
-from occlp.terms.utilities import Utility as Utility
 from occlp.terms.utilities import WorstCase as WorstCase

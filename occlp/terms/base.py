@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,13 @@ class Term:
         Pairs that may carry mass; f is −inf when another one does.
     spread : float
         Size of f, to which tolerances refer where there is no reward.
+    smooth : bool
+        Whether there is a `hessian`.
     """
 
     support: BoolArray
     spread: float
+    smooth: bool = False
 
     def value(self, occupancy: FloatArray) -> float:
         """Return f(d)."""
@@ -71,8 +75,8 @@ class Term:
         raise NotImplementedError
 
     def hessian(self, occupancy: FloatArray) -> Any:
-        """Return the second derivative as a sparse [pairs, pairs] matrix, or None where f is not smooth."""
-        return None
+        """Return the second derivative as a sparse [pairs, pairs] matrix, where f is `smooth`."""
+        raise NotImplementedError
 
     def pair_bonus(self, probabilities: FloatArray) -> FloatArray | None:
         """Return b [pairs] with f(d^π) = Σ d^π b where f is linear in d at a fixed policy, else None."""
@@ -111,10 +115,12 @@ class ConcaveUtility:
         """Raise `InvalidProblem` when the setting does not fit the model."""
 
 
-def check_strength(strength: Any, name: str) -> None:
-    """Raise `InvalidProblem` unless the strength is a positive finite number."""
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength < math.inf:
+def check_strength(setting: Regularizer, name: str) -> None:
+    """Raise `InvalidProblem` unless the strength is a positive finite number; make it a plain float."""
+    strength: Any = setting.strength
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not 0 < float(strength) < math.inf:
         raise InvalidProblem(f"the strength of {name} must be positive and finite, not {strength!r}.")
+    object.__setattr__(setting, "strength", float(strength))
 
 
 def check_reference(reference: Any, mdp: MDP, name: str) -> None:
@@ -124,6 +130,6 @@ def check_reference(reference: Any, mdp: MDP, name: str) -> None:
 
 
 def log_of(values: FloatArray) -> FloatArray:
-    """Logarithm with log 0 = −inf and no warning."""
+    """Logarithm with log 0 = −inf and no warning; the tiny negative numbers of a backend count as zero."""
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(values))
+        return np.asarray(np.log(np.maximum(values, 0.0)))

@@ -43,7 +43,7 @@ class KL(Regularizer):
     reference: Policy
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, "a KL term")
+        check_strength(self, "a KL term")
         _check_policy(self.reference, "a KL term")
 
     def bind(self, binding: Binding) -> JointTerm:
@@ -80,7 +80,7 @@ class ConditionalKL(Regularizer):
     reference: Policy
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, "a ConditionalKL term")
+        check_strength(self, "a ConditionalKL term")
         _check_policy(self.reference, "a ConditionalKL term")
 
     def bind(self, binding: Binding) -> PolicyTerm:
@@ -100,6 +100,8 @@ class ConditionalKL(Regularizer):
 
 class JointTerm(Term):
     """f(d) = −τ Σ d log(d / d0); with d0 = 1 the entropy of the occupancy (Gibbs variational principle)."""
+
+    smooth = True
 
     def __init__(self, prior: FloatArray, strength: float, *, normalized: bool = True) -> None:
         self.prior, self.strength, self.normalized = prior, strength, normalized
@@ -161,6 +163,8 @@ class JointTerm(Term):
 
 class PolicyTerm(Term):
     """f(d) = −τ Σ_s d(s) Σ_a π log(π / base): conditional KL, or with base 1 the policy's entropy."""
+
+    smooth = True
 
     def __init__(
         self, start: IntArray, states: IntArray, base: FloatArray, strength: float, *, normalized: bool

@@ -32,7 +32,7 @@ class PolicyEntropy(Regularizer):
     strength: float
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, "PolicyEntropy")
+        check_strength(self, "PolicyEntropy")
 
     def bind(self, binding: Binding) -> PolicyTerm:
         """Return the term with the counting measure as its base."""
@@ -59,7 +59,7 @@ class OccupancyEntropy(Regularizer, ConcaveUtility):
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, "OccupancyEntropy")
+        check_strength(self, "OccupancyEntropy")
 
     def bind(self, binding: Binding) -> JointTerm:
         """Return the joint KL to the counting measure."""
@@ -87,7 +87,7 @@ class StateEntropy(Regularizer, ConcaveUtility):
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, "StateEntropy")
+        check_strength(self, "StateEntropy")
 
     def bind(self, binding: Binding) -> StateTerm:
         """Return the term."""
@@ -100,6 +100,8 @@ class StateEntropy(Regularizer, ConcaveUtility):
 
 class StateTerm(Term):
     """f(d) = −τ Σ_s d(s) log d(s)."""
+
+    smooth = True
 
     def __init__(self, start: IntArray, states: IntArray, strength: float) -> None:
         self.start, self.states, self.strength = start, states, strength

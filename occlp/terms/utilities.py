@@ -1,17 +1,17 @@
-"""Utilities that take the place of the reward: matching, fairness, the worst case, and a user's own."""
+"""Utilities that take the place of the reward: matching an expert, fairness, and the worst case."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from occlp._typing import FloatArray
+from occlp._typing import FloatArray, frozen
 from occlp.constraints import LinearExpression, expected
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
@@ -19,7 +19,7 @@ from occlp.policy import Policy
 from occlp.terms.base import Binding, ConcaveUtility, Term, check_reference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TotalVariation(ConcaveUtility):
     """ConcaveUtility ``−½ ‖d − d_target‖₁``: match the occupancy of an expert (apprenticeship learning).
 
@@ -31,25 +31,29 @@ class TotalVariation(ConcaveUtility):
 
     target: Any
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.target, Policy):
+            object.__setattr__(self, "target", _read_target(self.target))
+
     def bind(self, binding: Binding) -> VariationTerm:
         """Return the term."""
         if isinstance(self.target, Policy):
             return VariationTerm(binding.occupancy_of(self.target))
         pairs = binding.mdp.pairs
-        return VariationTerm(np.asarray(self.target, dtype=np.float64)[pairs.states, pairs.actions])
+        return VariationTerm(self.target[pairs.states, pairs.actions])
 
     def parts(self) -> list[Any]:
         """Return name and target."""
         if isinstance(self.target, Policy):
             return ["TotalVariation", self.target.pair_probabilities]
-        return ["TotalVariation", np.asarray(self.target, dtype=np.float64)]
+        return ["TotalVariation", self.target]
 
     def check(self, mdp: MDP) -> None:
         """Raise `InvalidProblem` for a target of another model, or one that is not an occupancy."""
         if isinstance(self.target, Policy):
             check_reference(self.target, mdp, "TotalVariation")
             return
-        target = np.asarray(self.target, dtype=np.float64)
+        target = self.target
         if target.shape != (mdp.n_states, mdp.n_actions) or not np.isfinite(target).all() or (target < 0).any():
             raise InvalidProblem(f"the target of TotalVariation is a policy or [S, A], not of shape {target.shape}.")
         if abs(target.sum() - 1.0) > 1e-9 or abs(target[mdp.pairs.states, mdp.pairs.actions].sum() - 1.0) > 1e-9:
@@ -84,7 +88,7 @@ class VariationTerm(Term):
         return -0.5 * cvxpy.norm1(occupancy - self.target[pairs])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LogSum(ConcaveUtility):
     """ConcaveUtility ``Σ_i w_i log E[c_i]``: proportional fairness between expectations (Kelly 1997).
 
@@ -99,25 +103,31 @@ class LogSum(ConcaveUtility):
     expectations: Sequence[str | LinearExpression]
     weights: Sequence[float] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "expectations", _read_expectations(self.expectations))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", tuple(map(float, _weights(self.weights, len(self.expectations)))))
+
     def bind(self, binding: Binding) -> LogTerm:
         """Return the term."""
         rows = _rows(self.expectations, binding.mdp)
         return LogTerm(rows, _weights(self.weights, len(rows)))
 
     def parts(self) -> list[Any]:
-        """Return name and weights; the expectations are named by their text."""
-        return ["LogSum", *map(str, self.expectations), _weights(self.weights, len(self.expectations))]
+        """Return name, expectations and weights."""
+        return ["LogSum", *_named(self.expectations), _weights(self.weights, len(self.expectations))]
 
     def check(self, mdp: MDP) -> None:
         """Raise `InvalidProblem` for unknown names and for expectations that can never be positive."""
         for row, what in zip(_rows(self.expectations, mdp), self.expectations, strict=True):
             if row.max() <= 0:
                 raise InvalidProblem(f"LogSum: {what} is never positive, so its logarithm is −inf everywhere.")
-        _weights(self.weights, len(self.expectations))
 
 
 class LogTerm(Term):
     """f(d) = Σ w_i log(c_i·d); its bound has one dual number z_i > 0 an expectation."""
+
+    smooth = True
 
     def __init__(self, rows: FloatArray, weights: FloatArray) -> None:
         self.rows, self.weights = rows, weights
@@ -156,7 +166,7 @@ class LogTerm(Term):
         return -(rows.T @ sparse.diags_array(self.weights / means**2) @ rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WorstCase(ConcaveUtility):
     """ConcaveUtility ``min_i E[c_i]``: max-min fairness, or the worst of several scenarios of the reward.
 
@@ -167,13 +177,16 @@ class WorstCase(ConcaveUtility):
 
     expectations: Sequence[str | LinearExpression]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "expectations", _read_expectations(self.expectations))
+
     def bind(self, binding: Binding) -> WorstTerm:
         """Return the term."""
         return WorstTerm(_rows(self.expectations, binding.mdp))
 
     def parts(self) -> list[Any]:
-        """Return the name; the expectations are named by their text."""
-        return ["WorstCase", *map(str, self.expectations)]
+        """Return name and expectations."""
+        return ["WorstCase", *_named(self.expectations)]
 
     def check(self, mdp: MDP) -> None:
         """Raise `InvalidProblem` for unknown names."""
@@ -220,93 +233,45 @@ class WorstTerm(Term):
         return cvxpy.min(self.rows[:, pairs] @ occupancy)
 
 
-@dataclass(frozen=True)
-class Utility(ConcaveUtility):
-    """A concave function of the occupancy written with cvxpy: the escape hatch, ``oc.Utility(f)``.
-
-    Parameters
-    ----------
-    function : callable
-        ``function(d) -> concave cvxpy expression`` of the occupancy d [pairs].
-    smooth : bool
-        Whether it has a gradient at the answer; if not, the result is BOUNDED.
-
-    Notes
-    -----
-    Its concavity is checked by cvxpy's rules and then trusted: the certificate stores the affine majorant
-    at the answer, and says so.
-    """
-
-    function: Callable[[Any], Any] = field(repr=False)
-    smooth: bool = True
-
-    def bind(self, binding: Binding) -> CustomTerm:
-        """Return the term."""
-        return CustomTerm(self.function, binding.mdp.n_pairs)
-
-    def parts(self) -> list[Any]:
-        """Return the name of the function."""
-        return ["Utility", getattr(self.function, "__qualname__", "function")]
-
-    def check(self, mdp: MDP) -> None:
-        """Raise `InvalidProblem` unless cvxpy knows the expression to be concave."""
-        import cvxpy
-
-        expression = self.function(cvxpy.Variable(mdp.n_pairs, nonneg=True))
-        if not (isinstance(expression, cvxpy.Expression) and expression.is_scalar() and expression.is_concave()):
-            raise InvalidProblem("oc.Utility(f): f(d) must be a scalar concave cvxpy expression of d [pairs].")
+def _read_target(target: Any) -> FloatArray:
+    try:
+        return frozen(np.array(target, dtype=np.float64))
+    except (TypeError, ValueError):
+        name = type(target).__name__
+        raise InvalidProblem(f"the target of TotalVariation is a policy or [S, A] numbers, not {name}.") from None
 
 
-class CustomTerm(Term):
-    """A user's function, through cvxpy; its majorant is the linearisation at an occupancy."""
+def _read_expectations(expectations: Any) -> tuple[str | LinearExpression, ...]:
+    if isinstance(expectations, str | LinearExpression) or not isinstance(expectations, Iterable):
+        raise InvalidProblem("give a list of at least one expectation, such as ['served', 'waiting'].")
+    listed = tuple(expectations)
+    if not listed:
+        raise InvalidProblem("give a list of at least one expectation, such as ['served', 'waiting'].")
+    for what in listed:
+        if not isinstance(what, str | LinearExpression):
+            name = type(what).__name__
+            raise InvalidProblem(f"an expectation is the name of a cost or oc.expected(...), not {name}.")
+        if not isinstance(what, str) and any(atom.total for _, atom in what.terms):
+            raise InvalidProblem(f"{what} is on the return scale; a utility takes expectations per step, oc.expected.")
+    return listed
 
-    def __init__(self, function: Callable[[Any], Any], n_pairs: int) -> None:
-        self.function, self.n_pairs = function, n_pairs
-        self.support = np.ones(n_pairs, dtype=np.bool_)
-        self.spread = 1.0
 
-    def value(self, occupancy: FloatArray) -> float:
-        """f(d)."""
-        return float(self._at(occupancy)[1].value)
-
-    def gradient(self, occupancy: FloatArray) -> FloatArray:
-        """∇f(d) by cvxpy; NaN where it does not exist."""
-        variable, expression = self._at(occupancy)
-        slope = expression.grad[variable]
-        return np.full(self.n_pairs, np.nan) if slope is None else np.asarray(slope.todense()).ravel()
-
-    def bound(self, scores: FloatArray, dual: FloatArray | None = None) -> float:
-        """max (q + g) + c for the affine majorant g·d + c, packed as [g, c]."""
-        if dual is None or not np.isfinite(dual).all():
-            return math.inf
-        return float((scores + dual[:-1]).max() + dual[-1])
-
-    def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
-        """The linearisation at d, packed as [∇f, f − ∇f·d]."""
-        slope = self.gradient(occupancy)
-        return np.append(slope, self.value(occupancy) - slope @ occupancy)
-
-    def expression(self, occupancy: Any, pairs: Any) -> Any:
-        """f(d)."""
-        return self.function(occupancy)
-
-    def _at(self, occupancy: FloatArray) -> tuple[Any, Any]:
-        import cvxpy
-
-        variable = cvxpy.Variable(self.n_pairs)
-        variable.value = occupancy
-        return variable, self.function(variable)
+def _named(expectations: Sequence[str | LinearExpression]) -> list[Any]:
+    """The texts of the expectations, and the numbers of those that are arrays."""
+    atoms = [atom for what in expectations if not isinstance(what, str) for _, atom in what.terms]
+    return [*map(str, expectations), *(atom.what for atom in atoms if atom.kind == "array")]
 
 
 def _rows(expectations: Sequence[str | LinearExpression], mdp: MDP) -> FloatArray:
-    if isinstance(expectations, str | LinearExpression) or not len(expectations):
-        raise InvalidProblem("give a list of at least one expectation, such as ['served', 'waiting'].")
     listed = [expected(what) if isinstance(what, str) else what for what in expectations]
     return np.array([what.coefficients(mdp, 0.0) for what in listed])
 
 
-def _weights(weights: Sequence[float] | None, count: int) -> FloatArray:
-    array = np.ones(count) if weights is None else np.array(weights, dtype=np.float64)
+def _weights(weights: Any, count: int) -> FloatArray:
+    try:
+        array = np.ones(count) if weights is None else np.array(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
     if array.shape != (count,) or not (np.isfinite(array) & (array > 0)).all():
         raise InvalidProblem(f"weights must be {count} positive numbers, not {weights!r}.")
     return array

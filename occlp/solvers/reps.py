@@ -1,0 +1,138 @@
+"""Relative entropy policy search: the program with KL to the occupancy reached last, again and again.
+
+One step maximises d·r over occupancies near the last one, in joint KL of state-action occupancies: with a
+penalty τ·KL, or within a bound KL ≤ ε, of which τ is the price. It is the proximal point (mirror descent)
+method on the occupancy polytope. Sources: Peters, Mülling and Altün (2010); Zimin and Neu (2013).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from occlp.errors import InvalidProblem
+from occlp.evaluation import evaluate, formulate
+from occlp.policy import Policy
+from occlp.problem import Problem
+from occlp.regularizers import KL, KLTerm
+from occlp.solvers.base import Iterate, SolverFailure, Start, start_policy
+from occlp.solvers.kl_dual import KLDual
+
+#: Strengths below this share of the range of the rewards are not told from the plain program.
+LEAST_STRENGTH = 1e-6
+#: A step that moves the occupancy by less than this KL has arrived.
+ARRIVED = 1e-15
+#: A bound on the KL of a step is met from below, within this share of it.
+BOUND_ACCURACY = 1e-6
+
+
+@dataclass(frozen=True)
+class Reps:
+    """Relative entropy policy search (Peters, Mülling and Altün 2010) with the exact model.
+
+    Give one of the two:
+
+    Parameters
+    ----------
+    bound : float, optional
+        Largest KL(d_new ‖ d_old) of a step, in nats: the published method. Default 0.5.
+    strength : float, optional
+        Weight τ of the KL penalty of each step instead, in the units of the reward: the proximal point method.
+    steps : int
+        The run ends after this many steps, or when no step moves any more.
+
+    Notes
+    -----
+    With a fixed strength, objectives never fall and J* − J_t ≤ τ KL(d* ‖ d_0) / t (the three-point inequality
+    of mirror descent), from any start with positive occupancy wherever an optimal one has it.
+
+    For small steps (τ → ∞, ε → 0) the direction is a natural gradient: to first order a step solves
+    max r·δ − τ/2 Σ δ²/d over directions δ with F δ = 0, which is G⁺∇J/τ for the Fisher information
+    G = Σ (∇d)(∇d)ᵀ/d of the *occupancy* (Morimura et al. 2008). Kakade's (2001), which `NaturalPolicyGradient`
+    follows, takes the Fisher information of the actions alone. Both agree where the policy does not move the
+    states, d(s) being fixed: there a step with strength τ is exactly π ∝ π exp(A/τ).
+    """
+
+    bound: float | None = None
+    strength: float | None = None
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        if self.bound is not None and self.strength is not None:
+            raise InvalidProblem("Reps takes a bound on the KL of a step or a strength of its penalty, not both.")
+        for name, value in (("bound", self.bound), ("strength", self.strength)):
+            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise InvalidProblem(f"{name}={value!r} of Reps must be positive and finite.")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
+            raise InvalidProblem(f"steps={self.steps!r} must be an integer that is not negative.")
+
+    @property
+    def promises_tol(self) -> bool:
+        """False: a run ends by its own rule."""
+        return False
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """Return why the problem cannot be answered, or None."""
+        if problem.regularizer is not None:
+            return "its steps bring a KL term of their own; KLDual keeps one that belongs to the question"
+        return None
+
+    def iterate(
+        self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
+    ) -> Iterator[Iterate]:
+        """Yield the start and then the policy after each step."""
+        policy = start_policy(problem, start) or Policy.uniform(problem.mdp)
+        yield Iterate(policy)
+        form = formulate(problem)
+        largest = form.scale * form.reward_range
+        strength = largest if self.strength is None else self.strength
+        if largest == 0 and not problem.limits:  # constant rewards: every policy is optimal
+            return
+        for _ in range(self.steps):
+            step = _Step(problem, policy)
+            if self.strength is None:
+                strength = step.strength_for(0.5 if self.bound is None else self.bound, strength, largest)
+            reached, divergence = step.take(strength)
+            yield reached
+            policy = reached.policy
+            if divergence <= ARRIVED:
+                return
+
+
+class _Step:
+    """The program of one step, for any strength."""
+
+    def __init__(self, problem: Problem, policy: Policy) -> None:
+        self.problem, self.policy = problem, policy
+        self.prior = KLTerm(evaluate(problem, policy).pair_occupancy, 1.0)
+
+    def take(self, strength: float) -> tuple[Iterate, float]:
+        """The answer of the program with this strength, and KL(d_new ‖ d_old)."""
+        question = replace(self.problem, regularizer=KL(strength=strength, reference=self.policy))
+        last: Iterate | None = None
+        for last in KLDual().iterate(question, tol=0.0, rng=np.random.default_rng(0)):
+            pass
+        if last is None:
+            raise SolverFailure(f"the program of a step with strength {strength:g} has no answer.")
+        return last, max(-self.prior.value(evaluate(self.problem, last.policy).pair_occupancy), 0.0)
+
+    def strength_for(self, bound: float, guess: float, largest: float) -> float:
+        """The strength whose step has the KL asked for, or the least one where even that moves less."""
+        least = LEAST_STRENGTH * (largest if largest > 0 else 1.0)
+        low = high = math.log(max(guess, least))  # KL falls as the strength grows
+        while self.take(math.exp(high))[1] > bound:
+            low, high = high, high + math.log(4.0)
+        while low == high or self.take(math.exp(low))[1] <= bound:
+            if low <= math.log(least):
+                return least
+            low, high = max(low - math.log(4.0), math.log(least)), low
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            moved = self.take(math.exp(middle))[1]
+            low, high = (middle, high) if moved > bound else (low, middle)
+            if (1 - BOUND_ACCURACY) * bound <= moved <= bound or high - low < 1e-15:
+                break
+        return math.exp(high)
