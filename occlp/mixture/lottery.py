@@ -114,8 +114,8 @@ class Mixture:
             name: float(self.weights @ np.array([part.expected[name] for part in parts])) for name in parts[0].expected
         }
         objective = expected["reward"]
-        if form.term is not None:
-            objective += form.sign * form.scale * form.term.value(np.asarray(mass))
+        if form.term is not None:  # concave in the occupancy, so it is that of Σ w_i d_i which counts
+            objective = form.to_user(float(form.rewards @ mass) + form.term.value(np.asarray(mass)))
         return MixtureEvaluation(
             mixture=self,
             objective=objective,

@@ -111,7 +111,8 @@ def purify(problem: Problem | MDP, policy: Policy | Evaluation) -> Policy:
     Raises
     ------
     InvalidProblem
-        For a problem with a regularizer, whose optimum randomises by its nature, or a policy of another model.
+        For a problem with a regularizer or a utility, whose optimum randomises by its nature, or a policy of
+        another model.
 
     Notes
     -----
@@ -131,7 +132,7 @@ def purify(problem: Problem | MDP, policy: Policy | Evaluation) -> Policy:
     problem, policy = _belonging(problem, policy)
     form = formulate(problem)
     if form.term is not None:
-        raise InvalidProblem("the optimum of a regularized problem randomises by its nature; purify linear problems.")
+        raise InvalidProblem("the optimum of a concave objective randomises by its nature; purify linear problems.")
     limits = form.limits
     tight = np.array(limits.equal)
     while True:

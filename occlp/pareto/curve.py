@@ -147,7 +147,8 @@ def limit_curve(
     Raises
     ------
     InvalidProblem
-        For an unknown name, or a problem with a regularizer.
+        For an unknown name, a share or ratio (the curve of their bounds is no polygon), or a problem with a
+        regularizer or utility.
     Infeasible
         When the other constraints alone cannot be kept.
 
@@ -156,12 +157,16 @@ def limit_curve(
     The curve is the front of the objective against the expression of the constraint (both fronts, for an
     equality), so each breakpoint is the answer to a plain question with a price on the expression.
     """
-    if problem.regularizer is not None:
-        raise InvalidProblem("the optimum of a regularized problem is no polygon; solve it bound by bound instead.")
+    if problem.regularizer is not None or problem.utility is not None:
+        raise InvalidProblem("the optimum of a concave objective is no polygon; solve it bound by bound instead.")
     if name not in problem.limits:
         known = ", ".join(map(repr, problem.limits)) or "none"
         raise InvalidProblem(f"the problem has no constraint {name!r}. It has {known}.")
     limit = problem.limits[name]
+    if limit.label is not None:
+        raise InvalidProblem(
+            f"the bound of {limit.label!r} is part of its coefficients; solve it bound by bound instead."
+        )
     others = {other: kept for other, kept in problem.limits.items() if other != name}
     bare = Problem(problem.mdp, problem.sense, problem.criterion, constraints=others)
     sign = 1.0 if problem.sense == "maximize" else -1.0

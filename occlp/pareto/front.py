@@ -163,7 +163,7 @@ def pareto(
     Raises
     ------
     InvalidProblem
-        For fewer than two objectives, unknown or repeated ones, or a problem with a regularizer.
+        For fewer than two objectives, unknown or repeated ones, or a problem with a regularizer or utility.
     Infeasible
         When no policy keeps the constraints.
 
@@ -172,7 +172,7 @@ def pareto(
     >>> import occlp as oc
     >>> front = oc.pareto(oc.instances.get("machine-repair"), maximize=["reward"], minimize=["wear"])
     >>> len(front), front.gap < 1e-9
-    (3, True)
+    (2, True)
     """
     problem = _problem(question, criterion)
     scales = [_scale(problem, what, 1.0) for what in maximize] + [_scale(problem, what, -1.0) for what in minimize]
@@ -219,8 +219,8 @@ def _problem(question: MDP | Problem, criterion: Literal["discounted", "average"
         return Problem(question, criterion=criterion or "discounted")
     if criterion is not None and criterion != question.criterion:
         raise InvalidProblem(f"the problem's criterion is {question.criterion!r}; leave criterion= out.")
-    if question.regularizer is not None:
-        raise InvalidProblem("a front is of linear objectives; leave the regularizer out.")
+    if question.regularizer is not None or question.utility is not None:
+        raise InvalidProblem("a front is of linear objectives; leave the regularizer or utility out.")
     return question
 
 

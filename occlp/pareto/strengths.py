@@ -65,7 +65,9 @@ class RegularizationPath:
         return to_frame(self.records())
 
 
-def path(problem: Problem, strengths: Iterable[float], *, solver: Solver | None = None, tol: float = 1e-8) -> RegularizationPath:
+def path(
+    problem: Problem, strengths: Iterable[float], *, solver: Solver | None = None, tol: float = 1e-8
+) -> RegularizationPath:
     """Answer a question for each of several strengths of its regularizer, each from its neighbour's answer.
 
     Parameters

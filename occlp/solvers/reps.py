@@ -17,9 +17,9 @@ from occlp.errors import InvalidProblem
 from occlp.evaluation import evaluate, formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.regularizers import KL, KLTerm
-from occlp.solvers.base import Iterate, SolverFailure, Start, start_policy
+from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.solvers.kl_dual import KLDual
+from occlp.terms import KL, JointTerm
 
 #: Strengths below this share of the range of the rewards are not told from the plain program.
 LEAST_STRENGTH = 1e-6
@@ -76,8 +76,8 @@ class Reps:
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
-        if problem.regularizer is not None:
-            return "its steps bring a KL term of their own; KLDual keeps one that belongs to the question"
+        if problem.regularizer is not None or problem.utility is not None:
+            return "its steps bring a KL term of their own, beside a linear objective only"
         return None
 
     def iterate(
@@ -107,16 +107,12 @@ class _Step:
 
     def __init__(self, problem: Problem, policy: Policy) -> None:
         self.problem, self.policy = problem, policy
-        self.prior = KLTerm(evaluate(problem, policy).pair_occupancy, 1.0)
+        self.prior = JointTerm(evaluate(problem, policy).pair_occupancy, 1.0)
 
     def take(self, strength: float) -> tuple[Iterate, float]:
         """The answer of the program with this strength, and KL(d_new ‖ d_old)."""
         question = replace(self.problem, regularizer=KL(strength=strength, reference=self.policy))
-        last: Iterate | None = None
-        for last in KLDual().iterate(question, tol=0.0, rng=np.random.default_rng(0)):
-            pass
-        if last is None:
-            raise SolverFailure(f"the program of a step with strength {strength:g} has no answer.")
+        *_, last = KLDual().iterate(question, tol=0.0, rng=np.random.default_rng(0))
         return last, max(-self.prior.value(evaluate(self.problem, last.policy).pair_occupancy), 0.0)
 
     def strength_for(self, bound: float, guess: float, largest: float) -> float:
