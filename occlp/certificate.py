@@ -125,10 +125,27 @@ class Certificate:
             raise ValueError(f"certificate version {version!r} is unknown; this occlp reads version 1.")
         arrays = ("values", "values_low", "policy_values", "policy_values_low", "reduced_costs", "dual")
         try:
+            _check_kinds(plain, arrays)
             plain |= {name: frozen(np.array(plain[name], dtype=np.float64)) for name in arrays}
             return cls(**plain | {"assumptions": tuple(plain["assumptions"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"the certificate is incomplete or altered: {error}.") from None
+
+
+def _check_kinds(plain: dict[str, Any], arrays: tuple[str, ...]) -> None:
+    """Raise TypeError unless every entry of a certificate's JSON object is of the kind that `to_json` writes."""
+    for name in ("lower", "upper", "gap", "rounding", "size", "spread", "shift", "violation"):
+        if isinstance(plain[name], bool) or not isinstance(plain[name], int | float):
+            raise TypeError(f"{name} is {plain[name]!r}, not a number")
+    for name in ("multipliers", "sensitivity"):
+        prices = plain[name]
+        if not isinstance(prices, dict) or not all(isinstance(price, int | float) for price in prices.values()):
+            raise TypeError(f"{name} is not an object of numbers")
+    for name in arrays:
+        if not isinstance(plain[name], list) or not all(isinstance(x, int | float) for x in plain[name]):
+            raise TypeError(f"{name} is not a list of numbers")
+    if not isinstance(plain["exact"], bool) or not isinstance(plain["fingerprint"], str):
+        raise TypeError("exact is a truth value and fingerprint a text")
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,8 +262,9 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
     zero = np.zeros_like(high)
     lower = found.lower if kept else -np.inf
     ends = form.to_user(lower), form.to_user(upper.value)
-    # Adding the offset back rounds: move both ends outwards by one unit in the last place.
-    outward = 0.0 if form.shift == 0 else float(np.spacing(abs(form.shift)))
+    # Adding the offset back rounds, as reading it did: both ends are moved outwards.
+    largest = max([abs(form.shift), *(abs(end) for end in ends if np.isfinite(end))])
+    outward = 0.0 if form.shift == 0 else 2.0 * float(np.spacing(largest))
     gap = form.scale * (upper.value - lower)
     short = form.scale * (upper.scores.max() - upper.scores)
     return Certificate(

@@ -54,6 +54,8 @@ class Chain:
     initial: FloatArray  # [S]
     discount: float
     rest: float
+    mixed: FloatArray | None = None  # [S], size of the terms that a randomised policy has summed; None if it has not
+    widths: FloatArray | None = None  # [S], how many pairs a state mixes
 
     @property
     def n_states(self) -> int:
@@ -124,6 +126,8 @@ class Chain:
             run_rows(backup.residuals, self.n_states, matrix.nnz, *rows, high, out, error)
         else:
             run_rows(backup.residuals_extended, self.n_states, 8 * matrix.nnz, *rows, high, low, out, error)
+        if self.mixed is not None and self.widths is not None:  # rows and rewards were rounded when mixed
+            error = error * (1.0 + (self.widths + 2.0) / 8.0) + (self.widths + 4.0) * backup.EPS * self.mixed
         return out, error
 
 
@@ -131,6 +135,7 @@ def policy_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatAr
     """Return the chain of a policy given by one probability per pair, [pairs]."""
     rewards = form.rewards if rewards is None else rewards
     positive = np.flatnonzero(probabilities)
+    mixed = widths = None
     if len(positive) == form.n_states:  # deterministic: rows are taken as they are
         matrix, earned = form.transitions[positive], rewards[positive]
     else:
@@ -139,10 +144,11 @@ def policy_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatAr
         kernel = sparse.csr_array((probabilities[positive], positive, indptr), shape=shape)
         matrix = sparse.csr_array(kernel @ form.transitions)
         matrix.sort_indices()
-        earned = kernel @ rewards
+        earned, mixed = kernel @ rewards, kernel @ np.abs(rewards)
+        widths = np.diff(indptr).astype(np.float64)
     matrix.indices = matrix.indices.astype(np.int32, copy=False)
     matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
-    return Chain(matrix, np.asarray(earned), form.initial, form.discount, form.rest)
+    return Chain(matrix, np.asarray(earned), form.initial, form.discount, form.rest, mixed, widths)
 
 
 def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
@@ -161,6 +167,10 @@ def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
         if converged:
             return enclose(chain, high, None)
     best = enclose(chain, high, low)
+    if start is not None and best.upper - best.lower > SWEEP_TARGET:
+        blank = enclose(chain, np.zeros(chain.n_states), None)
+        if blank.upper - blank.lower < best.upper - best.lower:  # a start further off than nothing costs digits
+            best, high = blank, blank.high
     if best.upper - best.lower <= SWEEP_TARGET:
         return best
     for _ in range(10):

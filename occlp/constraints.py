@@ -47,6 +47,8 @@ class LinearExpression:
 
     terms: tuple[tuple[float, Atom], ...]
 
+    __array_ufunc__ = None  # numpy leaves products and comparisons with its numbers to this class
+
     def __add__(self, other: object) -> LinearExpression:
         if not isinstance(other, LinearExpression):
             return NotImplemented
@@ -138,6 +140,11 @@ class Constraint:
     relation: Relation
     bound: float
     label: str | None = None
+
+    def in_numbers(self, mdp: MDP, rest: float) -> Constraint:
+        """The same limit with the model's numbers written out: it holds still where rewards or costs are replaced."""
+        table = mdp.pairs.table(self.expression.coefficients(mdp, rest), 0.0)
+        return Constraint(expected(table), self.relation, self.bound, str(self))
 
     def __bool__(self) -> NoReturn:
         raise InvalidProblem("a constraint has no truth value; comparisons cannot be chained as a <= x <= b.")

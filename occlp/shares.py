@@ -14,6 +14,13 @@ from occlp.errors import InvalidProblem
 from occlp.model import MDP
 
 
+class ConstraintList(list[Constraint]):
+    """Several constraints made by one comparison."""
+
+    def __bool__(self) -> NoReturn:
+        raise InvalidProblem("constraints have no truth value; comparisons cannot be chained as a <= x <= b.")
+
+
 @dataclass(frozen=True, eq=False)
 class ConditionalShare:
     """The share of some actions among all that is done in a state, for one or several states.
@@ -24,22 +31,24 @@ class ConditionalShare:
     states: tuple[Hashable, ...]
     actions: Any
 
-    def __le__(self, bound: object) -> list[Constraint]:
+    __array_ufunc__ = None
+
+    def __le__(self, bound: object) -> ConstraintList:
         return self._limits("<=", bound)
 
-    def __ge__(self, bound: object) -> list[Constraint]:
+    def __ge__(self, bound: object) -> ConstraintList:
         return self._limits(">=", bound)
 
-    def __eq__(self, bound: object) -> list[Constraint]:  # type: ignore[override]
+    def __eq__(self, bound: object) -> ConstraintList:  # type: ignore[override]
         return self._limits("==", bound)
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _limits(self, relation: Relation, bound: object) -> list[Constraint]:
+    def _limits(self, relation: Relation, bound: object) -> ConstraintList:
         share = read_bound(bound)
         if not 0.0 <= share <= 1.0:
             raise InvalidProblem(f"a share within a state lies in [0, 1]; the bound {share:g} does not.")
-        made = []
+        made = ConstraintList()
         for state in self.states:
             chosen = Atom("visits", ([state], self.actions), total=False)
             everything = Atom("visits", ([state], None), total=False)
@@ -55,6 +64,8 @@ class Ratio:
 
     numerator: LinearExpression
     denominator: LinearExpression
+
+    __array_ufunc__ = None
 
     def __le__(self, bound: object) -> Constraint:
         return self._limit("<=", bound)

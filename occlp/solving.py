@@ -16,7 +16,7 @@ from occlp.model import MDP
 from occlp.problem import Problem, as_problem
 from occlp.result import Result, Status, Timing
 from occlp.solvers import default_solver, polisher
-from occlp.solvers.base import InfeasibleProof, Iterate, Solver, SolverFailure, Start
+from occlp.solvers.base import InfeasibleProof, Iterate, Solver, SolverFailure, Start, start_policy
 from occlp.solvers.decomposition import minimal_conflict
 from occlp.terms import Utility
 from occlp.tracking import Reference, Tracker
@@ -52,7 +52,8 @@ class Limit:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not value >= 0:
+            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if value is not None and not (number and value >= 0):
                 raise InvalidProblem(f"Limit({name}={value!r}) must be a number that is not negative.")
 
     def reached(self, seconds: float, iterations: int, samples: int) -> str | None:
@@ -129,8 +130,9 @@ def solve(
     problem = as_problem(problem)
     _check_options(tol, atol, certify)
     solver = default_solver(problem) if solver is None else solver
-    if not isinstance(solver, Solver):
+    if isinstance(solver, type) or not isinstance(solver, Solver):
         raise InvalidProblem(f"{solver!r} is not a solver: it lacks iterate(), unsupported() or promises_tol.")
+    start_policy(problem, start)  # a start of another model is refused, whether it is used or not
     reason = solver.unsupported(problem)
     if reason is not None:
         raise Unsupported(f"{type(solver).__name__} cannot answer this problem: {reason}.")

@@ -144,9 +144,7 @@ def standardize(problem: Problem) -> StandardForm:
     size = float(np.abs(shifted).max())
     if not math.isfinite(size):
         raise InvalidProblem(f"rewards between {low:g} and {high:g} overflow double precision. Rescale them.")
-    scale = math.ldexp(1.0, math.frexp(size)[1]) if size > 0 else 1.0
-    if not math.isfinite(scale):
-        scale = math.ldexp(1.0, 1023)
+    scale = math.ldexp(1.0, min(math.frexp(size)[1], 1023)) if size > 0 else 1.0
     scaled = frozen(shifted / scale)
     return StandardForm(
         start=mdp.pairs.start,

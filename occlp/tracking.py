@@ -34,6 +34,8 @@ from occlp.terms import JointTerm
 DENSE_ITERATIONS = 100
 #: Up to this many states every judged policy is evaluated exactly; beyond, only the last one is.
 EXACT_STATES = 5000
+#: Values beyond this (standard form) prove nothing that smaller ones would not; their arithmetic overflows.
+LARGEST_VALUE = 1e150
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +173,7 @@ class Tracker:
         high = np.asarray(iterate.values, dtype=np.float64) / factor
         low = None if iterate.values_low is None else np.asarray(iterate.values_low, dtype=np.float64) / factor
         shapes = {high.shape} | ({low.shape} if low is not None else set())
-        if shapes != {(self.form.n_states,)} or not np.isfinite(high).all():
+        if shapes != {(self.form.n_states,)} or not (np.abs(high) < LARGEST_VALUE).all():
             return None
         return high, low
 

@@ -15,7 +15,6 @@ from fractions import Fraction
 
 import numpy as np
 from hypothesis import strategies as st
-from strategies import distributions, sketches
 
 import occlp as oc
 
@@ -208,6 +207,22 @@ def random_policy(mdp: oc.MDP, rng: np.random.Generator) -> oc.Policy:
     return oc.Policy.from_pairs(mdp, weights / sums[mdp.pairs.states])
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """A sampled method: random policies, one a step. At the top of a module, so that it can be sent anywhere."""
+
+    steps: int = 3
+    promises_tol: bool = False
+    is_sampled: bool = True
+
+    def unsupported(self, problem: oc.Problem) -> str | None:
+        return None
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        for n in range(self.steps):
+            yield oc.Iterate(random_policy(problem.mdp, rng), samples=100 * (n + 1))
+
+
 def encloses(certificate: oc.Certificate, truth: Fraction) -> bool:
     """Whether lower ≤ truth ≤ upper, with nothing rounded."""
     above = math.isinf(certificate.upper) or truth <= Fraction(certificate.upper)
@@ -257,10 +272,3 @@ def permuted(mdp: oc.MDP, states: Sequence[int], actions: Sequence[int]) -> oc.M
         states[mdp.pairs.states], actions[mdp.pairs.actions], matrix, mdp.pair_rewards,
         discount=mdp.discount, initial=initial, costs=dict(mdp.pair_costs), actions=list(range(mdp.n_actions)),
     )  # fmt: skip
-
-
-__all__ = [
-    "Exact", "dense_chain", "dense_evaluation", "dense_transitions", "distributions", "divergence", "doubles",
-    "encloses", "exact_objective", "fractions", "permuted", "positive_policies", "random_policy", "sketches", "solve_fractions", "sparse_rewards",
-    "two_classes",
-]  # fmt: skip

@@ -78,7 +78,6 @@ def test_a_bound_that_is_too_small_is_noticed():
     assert not encloses(dataclasses.replace(certificate, lower=certificate.lower + 1e-12), optimum)
 
 
-@pytest.mark.xfail(reason="the bound of a randomised policy leaves out the rounding of its mixed rows")
 @pytest.mark.parametrize("sense", ["maximize", "minimize"])
 def test_the_bound_of_a_policy_whose_rewards_cancel(sense):
     """One state, three actions, and a mean reward of nearly zero: all that is left is rounding."""
@@ -92,7 +91,6 @@ def test_the_bound_of_a_policy_whose_rewards_cancel(sense):
         assert encloses(certificate, exact_objective(problem, policy))
 
 
-@pytest.mark.xfail(reason="ends are moved outwards by the spacing of the offset, not by that of the ends themselves")
 def test_the_offset_of_the_rewards_is_added_back_outwards():
     mdp = oc.MDP.from_arrays(
         [[["1/12", "11/12"]], [["1", "0"]]], [["392672/196347"], ["908945/445999"]], discount="1/3", initial=0
@@ -170,7 +168,13 @@ def test_values_in_two_doubles():
     assert loose.value * form.scale + form.shift > certificate.upper + 1e-9  # one double would not have proved it
 
 
-@given(st.data(), mdps(max_states=4), SENSES, st.sampled_from([1e-3, 0.1, 1.0, 10.0, 1e3]), st.sampled_from([0.0, 1.0, 50.0]))
+@given(
+    st.data(),
+    mdps(max_states=4),
+    SENSES,
+    st.sampled_from([1e-3, 0.1, 1.0, 10.0, 1e3]),
+    st.sampled_from([0.0, 1.0, 50.0]),
+)
 @settings(max_examples=80)
 def test_kl_bounds_hold_for_any_values(data, mdp, sense, strength, size):
     """No policy does better than the bound: not the best known, not its neighbours; logarithms to 60 digits."""
@@ -247,8 +251,8 @@ def written():
         (lambda plain: plain.pop("gap"), "gap"),
         (lambda plain: plain.pop("assumptions"), "assumptions"),
         (lambda plain: plain.update(optimal=True), "optimal"),
-        (lambda plain: plain.update(values=["a", "b"]), "could not convert"),
-        (lambda plain: plain.update(values=[[1.0], [2.0, 3.0]]), "inhomogeneous"),
+        (lambda plain: plain.update(values=["a", "b"]), "not a list of numbers"),
+        (lambda plain: plain.update(values=[[1.0], [2.0, 3.0]]), "not a list of numbers"),
         (lambda plain: plain.update(assumptions=None), "altered"),
     ],
 )
@@ -265,7 +269,6 @@ def test_text_that_is_no_certificate_is_refused(text):
         oc.Certificate.from_json(text)
 
 
-@pytest.mark.xfail(reason="from_json does not look at the kinds of its numbers")
 @pytest.mark.parametrize(
     "change",
     [{"lower": "0"}, {"gap": None}, {"upper": [1.0]}, {"exact": "yes"}, {"multipliers": [1]}, {"values": [[1.0, 2.0]]}],

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
+import subprocess
 import sys
 import types
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from test_architecture import LAYERS
+from test_architecture import house, layer_of
 
 import occlp
 
@@ -83,6 +85,26 @@ def test_text_blocks_follow_a_python_block_or_a_command(path):
     assert lonely == []
 
 
+def commands():
+    """Every `occlp` command that a page shows."""
+    shown = (
+        fence[2]
+        for path in PAGES
+        for fence in FENCE.finditer(path.read_text(encoding="utf-8"))
+        if fence[1] == "console"
+    )
+    return sorted({line for block in shown for line in block.splitlines() if line.startswith("occlp ")})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_run(command, tmp_path):
+    words = [sys.executable, "-m", "occlp", *shlex.split(command)[1:]]
+    streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "encoding": "utf-8"}
+    done = subprocess.run(words, cwd=tmp_path, timeout=300, check=False, **streams)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
 def anchors(path):
     """Anchors of the headings of a page, as they are made from their words."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
@@ -126,13 +148,18 @@ def test_the_reference_names_everything_that_is_offered():
 
 
 def test_the_house_is_drawn_as_it_stands():
+    """Every part of the package is in the table, below all that it imports."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     drawn = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
-    parts = {
-        path.stem for path in (ROOT / "occlp").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
-    }
-    assert set(drawn) == parts - {"__init__", "__main__"}
-    assert drawn == sorted(drawn, key=LAYERS.index)
+    sources = [source for source in house() if source.layer not in ("", "__main__")]
+    assert sorted(drawn) == sorted({source.layer for source in sources})
+    upwards = [
+        f"{source.layer} is drawn above {layer_of(imported.name)}, which it imports"
+        for source in sources
+        for imported in source.imports()
+        if layer_of(imported.name) in drawn and drawn.index(layer_of(imported.name)) > drawn.index(source.layer)
+    ]
+    assert upwards == []
 
 
 def test_the_solver_on_its_page_is_the_example():

@@ -82,7 +82,6 @@ def test_honest_answers_about_every_kind_of_model_pass(data, mdp, sense):
     assert oc.verify(problem, stopped)
 
 
-@pytest.mark.xfail(raises=AuditFailed, reason="the audit's allowance leaves out the rounding of large differences of V")
 @pytest.mark.parametrize("solver", [oc.PolicyIteration(), oc.PolicyIteration(warm_up=0), oc.ValueIteration()])
 def test_honest_answers_with_classes_of_different_gain_pass(solver):
     mdp = oc.MDP.from_arrays(
@@ -92,7 +91,6 @@ def test_honest_answers_with_classes_of_different_gain_pass(solver):
     assert oc.verify(two_classes("1e-9"), oc.solve(two_classes("1e-9"), solver))
 
 
-@pytest.mark.xfail(raises=AuditFailed, reason="states out of reach get a prior of 1e-35 in the audit, and then count")
 def test_an_honest_answer_with_states_out_of_reach_of_the_prior_passes():
     rows = [[0.5, 0, 0, 0.5], [0, 0.4, 0.2, 0.4], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     mdp = oc.MDP.from_pairs(
@@ -181,6 +179,7 @@ def change_array(rng, array, size):
     return array
 
 
+FIGURES = dataclasses.fields(oc.Evaluation)
 SCALARS = ("lower", "upper", "gap", "shift")
 ARRAYS = ("values", "values_low", "policy_values", "policy_values_low", "reduced_costs")
 
@@ -193,18 +192,23 @@ def mutate(rng, problem, result):
         kind = rng.choice(["scalar", "array", "policy", "claim more", "model"], p=[0.3, 0.3, 0.15, 0.15, 0.1])
         if kind == "scalar":
             name = str(rng.choice(SCALARS))
-            certificate = dataclasses.replace(certificate, **{name: change_number(rng, getattr(certificate, name), size)})
+            certificate = dataclasses.replace(
+                certificate, **{name: change_number(rng, getattr(certificate, name), size)}
+            )
         elif kind == "array":
             name = str(rng.choice(ARRAYS))
-            certificate = dataclasses.replace(certificate, **{name: change_array(rng, getattr(certificate, name), size)})
+            certificate = dataclasses.replace(
+                certificate, **{name: change_array(rng, getattr(certificate, name), size)}
+            )
         elif kind == "policy":
             name, weight = "policy", 10.0 ** rng.uniform(-12, 0)
             other = random_policy(problem.mdp, rng).pair_probabilities
             mixed = (1 - weight) * result.policy.pair_probabilities + weight * other
-            result = oc.solve(
-                problem, oc.PolicyIteration(warm_up=0) if problem.regularizer is None else oc.KLDual(max_steps=1),
-                start=oc.Policy.from_pairs(problem.mdp, mixed), limit=oc.Limit(iterations=1), check=False,
-            ) if rng.random() < 0.5 else dataclasses.replace(result, policy=oc.Policy.from_pairs(problem.mdp, mixed))  # fmt: skip
+            policy = oc.Policy.from_pairs(problem.mdp, mixed)
+            result = dataclasses.replace(result, policy=policy)
+            if rng.random() < 0.5:  # figures that fit, so that the certificate alone gives it away
+                evaluation = oc.evaluate(problem, policy)
+                result = dataclasses.replace(result, **{f.name: getattr(evaluation, f.name) for f in FIGURES})
         elif kind == "claim more":
             name, share = "claim more", rng.random()
             end = (1 - share) * certificate.lower + share * certificate.upper + noise(rng, size)
@@ -253,7 +257,10 @@ def test_the_truth_denies_what_is_false():
         ({"upper": result.certificate.upper - 1e-6}, "upper"),
         ({"lower": result.certificate.lower + 1e-6, "upper": result.certificate.upper + 1}, "lower"),
     ):
-        assert truth.denies(dataclasses.replace(result, certificate=dataclasses.replace(result.certificate, **change))) == word
+        assert (
+            truth.denies(dataclasses.replace(result, certificate=dataclasses.replace(result.certificate, **change)))
+            == word
+        )
     worse = oc.solve(problem, oc.NaturalPolicyGradient(steps=0), check=False)
     modest = dataclasses.replace(worse, certificate=dataclasses.replace(worse.certificate, gap=0.1))
     assert truth.denies(modest) == "gap"
@@ -273,7 +280,6 @@ def test_an_oversold_policy_is_rejected(oversold):
         oc.verify(*oversold)
 
 
-@pytest.mark.xfail(reason="the audit's allowance grows with the numbers of the certificate, without a limit")
 @pytest.mark.parametrize("name", ["shift", "values", "policy_values"])
 @pytest.mark.parametrize("size", [1e20, 1e25])
 def test_large_numbers_do_not_buy_an_allowance(oversold, name, size):
@@ -312,7 +318,6 @@ def test_each_false_claim_of_a_certificate_is_named(changes, words):
         oc.verify(mdp, altered)
 
 
-@pytest.mark.xfail(reason="the audit does not look at this claim, or stumbles over it")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -357,7 +362,6 @@ def test_false_figures_beside_the_certificate_are_named(case):
         oc.verify(mdp, dataclasses.replace(result, **changes))
 
 
-@pytest.mark.xfail(reason="the audit takes any objective between the two bounds")
 def test_a_false_objective_within_the_gap_is_rejected():
     problem = oc.Problem(oc.instances.get("howard-toymaker"))
     result = oc.solve(problem, oc.NaturalPolicyGradient(steps=0), check=False)
@@ -366,8 +370,9 @@ def test_a_false_objective_within_the_gap_is_rejected():
         oc.verify(problem, dataclasses.replace(result, objective=result.objective + 0.1))
 
 
-@pytest.mark.xfail(reason="the audit does not look at this figure, or stumbles over it")
-@pytest.mark.parametrize("name", ["state_values", "pair_action_values", "pair_advantages", "visited", "rest", "expected"])
+@pytest.mark.parametrize(
+    "name", ["state_values", "pair_action_values", "pair_advantages", "visited", "rest", "expected"]
+)
 def test_other_false_figures_are_rejected(name):
     mdp = oc.instances.get("howard-toymaker")
     result = oc.solve(mdp)
@@ -467,7 +472,17 @@ def test_the_audit_imports_neither_solvers_nor_compilers():
     folder = Path(inspect.getfile(verify)).parent
     own = set().union(*(imports_of(path) for path in folder.glob("*.py")))
     assert {"numpy", "scipy"} <= {name.partition(".")[0] for name in own}
-    makers = ("kernels", "chain", "resolvent", "evaluation", "certificate", "tracking", "solvers", "solving", "comparison")
+    makers = (
+        "kernels",
+        "chain",
+        "resolvent",
+        "evaluation",
+        "certificate",
+        "tracking",
+        "solvers",
+        "solving",
+        "comparison",
+    )
     assert not own & {f"occlp.{name}" for name in makers}
     reached, pending = set(folder.glob("*.py")), [*folder.glob("*.py")]
     while pending:
@@ -525,6 +540,9 @@ result = types.SimpleNamespace(
     pair_occupancy=np.array(plain["occupancy"]),
     objective=plain["objective"],
     expected=plain["expected"],
+    discount=plain["discount"],
+    rest=plain["rest"],
+    **{name: np.array(plain[name]) for name in ("visited", "state_values", "pair_action_values", "pair_advantages")},
 )
 print(verify(Problem(mdp), result))
 result.certificate.upper -= 1e-3
@@ -554,9 +572,16 @@ def test_the_audit_runs_from_plain_data_where_solvers_and_compilers_are_missing(
         "occupancy": result.pair_occupancy.tolist(),
         "objective": float(result.objective),
         "expected": {name: float(value) for name, value in result.expected.items()},
+        "rest": result.rest,
     }
+    for name in ("visited", "state_values", "pair_action_values", "pair_advantages"):
+        plain[name] = getattr(result, name).tolist()
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", AUDIT], input=json.dumps(plain), capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "error", "-c", AUDIT],
+        input=json.dumps(plain),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()

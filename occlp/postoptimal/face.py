@@ -19,7 +19,6 @@ from scipy import sparse
 from occlp._typing import AnyArray, BoolArray, FloatArray, frozen
 from occlp.certificate import priced, to_prices
 from occlp.chain import occupancy, policy_chain
-from occlp.constraints import Constraint
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import formulate, pair_residuals
 from occlp.model import MDP, Pairs
@@ -96,8 +95,8 @@ class OptimalFace:
         problem, limits = self.problem, {}
         kept = np.flatnonzero(self.optimal_pairs(tol))
         for (name, limit), price in zip(problem.limits.items(), self.prices, strict=True):
-            tight = abs(price) > PRICED
-            limits[name] = Constraint(limit.expression, "==" if tight else limit.relation, limit.bound)
+            limit = limit.in_numbers(problem.mdp, problem.rest)  # it may speak of the reward, which is replaced
+            limits[name] = replace(limit, relation="==") if abs(price) > PRICED else limit
         smaller = _submodel(problem.mdp, kept, rewards)
         return Problem(smaller, sense=sense, criterion=problem.criterion, constraints=limits), kept
 

@@ -23,11 +23,14 @@ from occlp.problem import Problem
 from occlp.result import Result
 from occlp.solvers.base import Iterate, Start
 from occlp.standard import StandardForm, flow_matrix
+from occlp.terms import JointTerm, PolicyTerm
 
 #: Share of its state's mass below which a pair is guessed to carry none.
 NO_SHARE = 1e-6
 #: Pull towards the last point, relative to the curvature; makes faces with several optima solvable.
 PROXIMITY = 1e-9
+#: Curvatures below this share of the largest count as this share.
+FLAT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -72,58 +75,45 @@ class _Face:
     """A point on a face, with values and prices."""
 
     def __init__(self, form: StandardForm, start: Result | Policy) -> None:
+        assert form.term is not None
         policy = start if isinstance(start, Policy) else start.policy
-        self.form = form
-        self.point = assess(form, policy.pair_probabilities).pair_occupancy
-        shares = policy.pair_probabilities
-        self.free = (shares > NO_SHARE) & (self.point > 0) & self._support
-        excess = form.limits.rows @ self.point
-        self.tight = form.limits.equal | (excess > -1e-6)
+        self.form, self.term = form, form.term
+        self.flow = flow_matrix(form)
+        self.point = assess(form, policy.pair_probabilities).pair_occupancy.copy()
+        share = 0.0 if isinstance(form.term, JointTerm | PolicyTerm) else NO_SHARE  # these use every pair
+        self.free = (policy.pair_probabilities > share) & (self.point > 0) & self.term.support
+        self.point[~self.free] = 0.0
+        self.tight = form.limits.equal | (form.limits.rows @ self.point > -1e-6)
         self.values = np.zeros(form.n_states)
         self.prices = np.zeros(len(form.limits.names))
+        self.settled = False
         if isinstance(start, Result):
             self.values = form.sign * start.certificate.values / form.scale
             self.prices = to_prices(form, start.certificate.multipliers)
-        self.flow = flow_matrix(form)
-
-    @property
-    def _support(self) -> Any:
-        assert self.form.term is not None
-        return self.form.term.support
 
     def step(self) -> bool:
-        """One Newton step on the face and one correction of the face; False where no step is possible."""
-        form, term = self.form, self.form.term
-        assert term is not None
-        free = np.flatnonzero(self.free)
-        if not len(free):
+        """One Newton step on the face and one correction of the face; False where none is possible or needed."""
+        free, form = np.flatnonzero(self.free), self.form
+        if self.settled or not len(free):
             return False
         visited = np.unique(form.states[free])
-        rows = self._rows(free, visited)
-        target = np.concatenate([form.rest * form.initial[visited], np.zeros(rows.shape[0] - len(visited))])
+        tight = np.flatnonzero(self.tight)
+        rows = self._rows(free, visited, tight)
+        target = np.zeros(rows.shape[0])
+        target[: len(visited)] = form.rest * form.initial[visited]
         if form.rest == 0:
             target[-1] = 1.0
-        point = self.point[free]
-        hessian = sparse.csr_array(term.hessian(self.point))[free][:, free]
-        curvature = float(np.abs(hessian.diagonal()).max()) or 1.0
-        proximal = hessian - PROXIMITY * curvature * sparse.eye_array(len(free))
-        slope = form.rewards[free] + term.gradient(self.point)[free]
-        system = sparse.block_array([[proximal, -rows.T], [-rows, 1e-14 * sparse.eye_array(rows.shape[0])]])
-        right = np.concatenate([-slope, rows @ point - target])
-        try:
-            solution = splu(sparse.csc_array(system)).solve(right)
-        except RuntimeError:  # exactly singular
+        solution = self._solve(free, rows, target)
+        if solution is None:
             return False
-        move, dual = solution[: len(free)], solution[len(free) :]
-        if not np.isfinite(solution).all():
-            return False
-        self._move(free, move)
+        move, dual = solution
+        full = self._move(free, move)
         self.values = np.zeros(form.n_states)
         self.values[visited] = dual[: len(visited)]
-        tight = np.flatnonzero(self.tight)
         self.prices = np.zeros(len(form.limits.names))
         self.prices[tight] = dual[len(visited) : len(visited) + len(tight)]
-        self._mend()
+        small = np.abs(move) <= 1e-13 * self.point[free]
+        self.settled = not self._mend() and full and bool(small.all())
         return True
 
     def iterate(self, problem: Problem) -> Iterate:
@@ -133,14 +123,39 @@ class _Face:
         policy = Policy.from_occupancy(problem.mdp.pairs, np.maximum(self.point, 0.0))
         return Iterate(policy, form.sign * form.scale * self.values, multipliers=to_multipliers(form, prices))
 
-    def _rows(self, free: Any, visited: Any) -> Any:
-        blocks = [self.flow[visited][:, free], sparse.csr_array(self.form.limits.rows[self.tight][:, free])]
+    def _solve(self, free: Any, rows: Any, target: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+        """Move and duals of the optimality conditions linearised at the point; None where they are singular.
+
+        Pairs are measured in units of their curvature, which ranges over many powers of ten.
+        """
+        point = self.point[free]
+        hessian = sparse.csr_array(sparse.csr_array(self.term.hessian(self.point))[free][:, free])
+        curvature = -hessian.diagonal()
+        units = sparse.diags_array(1.0 / np.sqrt(np.maximum(curvature, FLAT * curvature.max() + 1e-300)))
+        scaled = units @ hessian @ units - PROXIMITY * sparse.eye_array(len(free))
+        slope = self.form.rewards[free] + self.term.gradient(self.point)[free]
+        bordered = rows @ units
+        system = sparse.block_array([[scaled, -bordered.T], [-bordered, 1e-14 * sparse.eye_array(len(target))]])
+        try:
+            factors: Any = splu(sparse.csc_array(system))
+        except RuntimeError:  # exactly singular
+            return None
+        solution = factors.solve(np.concatenate([-(units @ slope), rows @ point - target]))
+        if not np.isfinite(solution).all():
+            return None
+        return units @ solution[: len(free)], solution[len(free) :]
+
+    def _rows(self, free: Any, visited: Any, tight: Any) -> Any:
+        blocks = [self.flow[visited][:, free], sparse.csr_array(self.form.limits.rows[tight][:, free])]
         if self.form.rest == 0:  # undiscounted, the flow rows do not fix the mass
             blocks.append(sparse.csr_array(np.ones((1, len(free)))))
         return sparse.csr_array(sparse.vstack(blocks))
 
-    def _move(self, free: Any, move: FloatArray) -> None:
-        """Go as far as the mass stays positive; pairs that would turn negative leave the face."""
+    def _move(self, free: Any, move: FloatArray) -> bool:
+        """Go as far as the mass stays positive; pairs that would turn negative leave the face.
+
+        Returns whether the whole step was taken.
+        """
         point = self.point[free]
         shrinking = move < 0
         limit = float((point[shrinking] / -move[shrinking]).min(initial=np.inf))
@@ -151,17 +166,23 @@ class _Face:
             gone = free[(new < 1e-9 * max(new.max(), 1e-300)) & (move < 0)]
             self.point[gone] = 0.0
             self.free[gone] = False
+        return limit > 1.0
 
-    def _mend(self) -> None:
-        """Pairs that would gain join the face, constraints with a price of the wrong sign leave it."""
-        form, term = self.form, self.form.term
-        assert term is not None
+    def _mend(self) -> bool:
+        """Pairs that would gain join the face, constraints with a price of the wrong sign leave it.
+
+        Returns whether anything changed.
+        """
+        form = self.form
         rewards, _ = priced(form, form.limits.feasible_prices(self.prices))
         scores, _ = pair_residuals(form, self.values, None, rewards)
-        slope = term.gradient(np.maximum(self.point, 1e-300))
-        total = np.where(self._support, scores + slope, -np.inf)
+        slope = self.term.gradient(np.maximum(self.point, 1e-300))
+        total = np.where(self.term.support, scores + slope, -np.inf)
         level = float(np.median(total[self.free])) if self.free.any() else 0.0
-        gaining = self._support & ~self.free & (total > level + 1e-9)
+        gaining = self.term.support & ~self.free & (total > level + 1e-9)
         self.free |= gaining
         self.point[gaining] = np.maximum(self.point[gaining], 1e-12)
-        self.tight = form.limits.equal | (self.tight & (self.prices > 0)) | (form.limits.rows @ self.point > 1e-12)
+        tight = form.limits.equal | (self.tight & (self.prices > 0)) | (form.limits.rows @ self.point > 1e-12)
+        changed = bool(gaining.any() or (tight != self.tight).any())
+        self.tight = tight
+        return changed

@@ -37,6 +37,8 @@ BACKEND_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 ANSWERED = ("optimal", "optimal_inaccurate", "user_limit")
 #: An answer whose flow is off by more than this (of a total mass of one) is not an answer.
 GROSS_RESIDUAL = 1e-3
+#: Numbers of a backend beyond this are taken for garbage.
+LARGEST_NUMBER = 1e150
 #: States with less mass than this count as not visited by the program's own occupancy.
 NO_MASS = 1e-9
 
@@ -194,7 +196,7 @@ def _solve_scaled(form: StandardForm, backend: str, options: Mapping[str, Any]) 
         )
     found = [scaled.value, flow_rows.dual_value, total.dual_value, *(limit.dual_value for limit in limits)]
     parts = [np.asarray(part, dtype=np.float64) for part in found]
-    if any(part.dtype == object or not np.isfinite(part).all() for part in parts):
+    if any(not (np.abs(part) < LARGEST_NUMBER).all() for part in parts):
         raise SolverFailure(f"the backend {backend} says {program.status!r} but returned no finite numbers.")
     solution = parts[0] / mass
     residual = float(np.abs(flow @ solution - form.rest * form.initial[states]).sum())

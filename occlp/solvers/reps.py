@@ -12,17 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import brentq
 
 from occlp.errors import InvalidProblem
 from occlp.evaluation import evaluate, formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.kl_dual import KLDual
 from occlp.terms import KL, JointTerm
 
 #: Strengths below this share of the range of the rewards are not told from the plain program.
 LEAST_STRENGTH = 1e-6
+#: Strengths above this multiple of it hardly move (and, with constraints, lead to the nearest that keeps them).
+MOST_STRENGTH = {"free": 1e9, "constrained": 1e3}
 #: A step that moves the occupancy by less than this KL has arrived.
 ARRIVED = 1e-15
 #: A bound on the KL of a step is met from below, within this share of it.
@@ -38,7 +42,8 @@ class Reps:
     Parameters
     ----------
     bound : float, optional
-        Largest KL(d_new ‖ d_old) of a step, in nats: the published method. Default 0.5.
+        Largest KL(d_new ‖ d_old) of a step, in nats: the published method. Default 0.5. Where nothing as near
+        keeps the constraints, the step leads to the nearest occupancy that does.
     strength : float, optional
         Weight τ of the KL penalty of each step instead, in the units of the reward: the proximal point method.
     steps : int
@@ -86,6 +91,8 @@ class Reps:
         """Yield the start and then the policy after each step."""
         policy = start_policy(problem, start) or Policy.uniform(problem.mdp)
         yield Iterate(policy)
+        if problem.limits:
+            next(Decomposition().iterate(problem, tol=tol, rng=rng))  # raises the proof where none can be kept
         form = formulate(problem)
         largest = form.scale * form.reward_range
         strength = largest if self.strength is None else self.strength
@@ -116,19 +123,26 @@ class _Step:
         return last, max(-self.prior.value(evaluate(self.problem, last.policy).pair_occupancy), 0.0)
 
     def strength_for(self, bound: float, guess: float, largest: float) -> float:
-        """The strength whose step has the KL asked for, or the least one where even that moves less."""
-        least = LEAST_STRENGTH * (largest if largest > 0 else 1.0)
-        low = high = math.log(max(guess, least))  # KL falls as the strength grows
-        while self.take(math.exp(high))[1] > bound:
-            low, high = high, high + math.log(4.0)
-        while low == high or self.take(math.exp(low))[1] <= bound:
-            if low <= math.log(least):
-                return least
-            low, high = max(low - math.log(4.0), math.log(least)), low
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            moved = self.take(math.exp(middle))[1]
-            low, high = (middle, high) if moved > bound else (low, middle)
-            if (1 - BOUND_ACCURACY) * bound <= moved <= bound or high - low < 1e-15:
-                break
-        return math.exp(high)
+        """The strength whose step has the KL asked for.
+
+        The least one where even that moves less; the largest one where even that moves more, because no
+        occupancy that keeps the constraints is as near.
+        """
+        unit = math.log(largest if largest > 0 else 1.0)
+        multiple = MOST_STRENGTH["constrained" if self.problem.limits else "free"]
+        least, most = unit + math.log(LEAST_STRENGTH), unit + math.log(multiple)
+        low = high = max(math.log(guess), least) if guess > 0 else unit
+
+        def excess(log_strength: float) -> float:
+            """log(KL / bound): falls as the strength grows, with slope −2 for strong penalties."""
+            return math.log(max(self.take(math.exp(log_strength))[1], 1e-300) / bound)
+
+        while excess(high) > 0:
+            if high >= most:  # nothing as near keeps the constraints
+                return math.exp(most)
+            low, high = high, min(high + math.log(16.0), most)
+        while low == high or excess(low) <= 0:
+            if low <= least:
+                return math.exp(least)
+            low, high = max(low - math.log(16.0), least), low
+        return math.exp(float(brentq(excess, low, high, xtol=0.1 * BOUND_ACCURACY)) + BOUND_ACCURACY)

@@ -19,7 +19,7 @@ from occlp.terms.base import Binding, ConcaveUtility, Term
 #: Up to this many pairs the second derivative is computed, by differences of the first.
 DIFFERENCED_PAIRS = 100
 #: Cutting planes at most, for a function that is not smooth.
-MOST_CUTS = 100
+MOST_CUTS = 60
 #: Weights of the uniform distribution in the points that are tried where there is no gradient.
 INWARD = (1e-12, 1e-9, 1e-6, 1e-3, 0.5)
 
@@ -106,7 +106,7 @@ class CustomTerm(Term):
             bound = self.bound(scores, mixture)
             if bound < best[0]:
                 best = bound, mixture
-            if best[0] - achieved <= 1e-12 * self.spread:
+            if best[0] - achieved <= 1e-10 * self.spread:
                 break
         return best[1]
 

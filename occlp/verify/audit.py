@@ -14,15 +14,16 @@ certificate only V, W, the prices and the claims that it checks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from occlp.errors import AuditFailed
 from occlp.problem import as_problem
-from occlp.verify.terms import bonus_of, size_of, upper_of, value_of
+from occlp.verify.figures import check_figures, occupancy_of
+from occlp.verify.terms import Real, bonus_of, size_of, upper_of, value_of
 
 if TYPE_CHECKING:
     from occlp.certificate import Certificate
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
     from occlp.problem import Problem
     from occlp.result import Result
 
-#: Extended precision where the platform has it (80-bit on x86), else double.
-Real = np.longdouble
+#: Values beyond this are audited in fractions, on models up to this many transitions.
+LARGE_VALUES = 1e4
+EXACT_WORK = 200_000
+#: Rounding allowed for, relative to the rewards, beyond which nothing is decided.
+MOST_DOUBT = 1e-7
 #: Rows of the model may miss one by this much; the diagonal takes up the rest.
 UNIT = float(np.finfo(np.float64).eps)
 
@@ -66,7 +70,7 @@ def verify(problem: Problem | MDP, result: Result) -> bool:
     """
     problem = as_problem(problem)
     check_certificate(problem, result.policy, result.certificate)
-    _check_figures(problem, result)
+    check_figures(problem, result)
     return True
 
 
@@ -76,6 +80,7 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     if certificate.fingerprint != problem.fingerprint:
         raise AuditFailed("the certificate belongs to another problem: the fingerprints differ.")
     _check_policy(mdp, policy)
+    _check_plain_claims(problem, certificate)
     sign = 1 if problem.sense == "maximize" else -1
     values = _signed(sign, certificate.values, certificate.values_low, mdp.n_states)
     own = _signed(sign, certificate.policy_values, certificate.policy_values_low, mdp.n_states)
@@ -89,7 +94,7 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     earned = np.zeros(mdp.n_pairs, dtype=Real) if problem.utility is not None else sign * mdp.pair_rewards.astype(Real)
     earned = earned - shift
     scores = _residuals(problem, earned - charge, values)
-    above = shift + _base(problem, values) + upper_of(problem, scores, certificate.dual, _occupancy)
+    above = shift + _base(problem, values) + upper_of(problem, scores, certificate.dual, occupancy_of)
     residuals = _residuals(problem, earned + bonus_of(problem, policy), own)
     below = _lower(problem, policy, shift, residuals, certificate, own)
     claims = sorted((sign * certificate.lower, sign * certificate.upper))
@@ -99,12 +104,44 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
         raise AuditFailed(f"the policy does not attain what the certificate claims: {below} < {claims[0]}.")
     if not certificate.lower <= certificate.upper + slack:
         raise AuditFailed(f"lower={certificate.lower} exceeds upper={certificate.upper}.")
-    if np.isfinite(certificate.gap) and not certificate.gap >= float(above - below) - slack:
+    if not certificate.gap >= 0 or (np.isfinite(certificate.gap) and certificate.gap < float(above - below) - slack):
         raise AuditFailed(f"the gap is {float(above - below)}, not {certificate.gap} as claimed.")
     if problem.regularizer is None and problem.utility is None:
-        difference = np.abs(scores.max() - scores - certificate.reduced_costs).max()
+        if certificate.reduced_costs.shape != scores.shape:
+            raise AuditFailed("the reduced costs are not one number a pair.")
+        short = scores.max() - scores
+        difference = (np.abs(short - certificate.reduced_costs) - 1e-12 * np.abs(short)).max()
         if not difference <= slack:
             raise AuditFailed(f"the reduced costs are off by up to {float(difference)}.")
+    _check_sensitivity(problem, certificate)
+
+
+def _check_plain_claims(problem: Problem, certificate: Certificate) -> None:
+    """Claims that follow from the problem alone, or cannot be true."""
+    numbers = (certificate.shift, certificate.spread, certificate.size, certificate.rounding, certificate.violation)
+    if not np.isfinite(numbers).all():
+        raise AuditFailed(f"the certificate holds numbers that are not finite: {numbers}.")
+    if certificate.exact:
+        raise AuditFailed("the certificate claims exact bounds; these are doubles.")
+    rewards = problem.mdp.pair_rewards
+    spread = float(rewards.max() - rewards.min())
+    if problem.utility is None and spread > 0 and not abs(certificate.spread - spread) <= 1e-12 * spread:
+        raise AuditFailed(f"the spread of the rewards is {spread}, not {certificate.spread} as claimed.")
+    if spread > 0 and problem.utility is None and not 0 <= certificate.rounding <= max(1e-6 * spread, 1e-300):
+        raise AuditFailed(f"a rounding of {certificate.rounding} would excuse any gap.")
+
+
+def _check_sensitivity(problem: Problem, certificate: Certificate) -> None:
+    """Signed derivatives follow from the multipliers."""
+    sign = 1 if problem.sense == "maximize" else -1
+    for name, limit in problem.limits.items():
+        side = -1 if limit.relation == ">=" else 1
+        price, slope = certificate.multipliers.get(name), certificate.sensitivity.get(name)
+        derived = None if price is None else sign * side * price
+        if certificate.infeasible_by is None and (slope is None or slope != derived):
+            raise AuditFailed(f"the sensitivity of {name!r} is {slope}; its multiplier is {price}.")
+    if set(certificate.sensitivity) - set(problem.limits):
+        raise AuditFailed("the certificate's sensitivities are not those of the problem's constraints.")
 
 
 def _charge(problem: Problem, certificate: Certificate) -> Any:
@@ -123,15 +160,21 @@ def _charge(problem: Problem, certificate: Certificate) -> Any:
 
 def _check_violation(problem: Problem, policy: Policy, certificate: Certificate) -> None:
     if not problem.limits:
+        if certificate.violation != 0:
+            raise AuditFailed("there are no constraints to violate.")
         return
-    occupancy = _occupancy(problem, policy)
+    occupancy = occupancy_of(problem, policy)
+    worst = 0.0
     for name, limit in problem.limits.items():
         cost = limit.expression.coefficients(problem.mdp, problem.rest).astype(Real)
         excess = float(occupancy @ cost - Real(limit.bound))
         broken = {"<=": excess, ">=": -excess, "==": abs(excess)}[limit.relation]
         size = float(np.abs(cost).max()) + abs(limit.bound)
+        worst = max(worst, broken + 64 * UNIT * size * 16)
         if not broken <= certificate.violation + 64 * UNIT * size * 16:
             raise AuditFailed(f"constraint {name!r} is broken by {broken}, not {certificate.violation} as claimed.")
+    if not certificate.violation <= worst:
+        raise AuditFailed(f"no constraint is broken by {certificate.violation}.")
 
 
 def _check_infeasible(problem: Problem, certificate: Certificate, charge: Any, slack: float) -> None:
@@ -163,19 +206,42 @@ def _signed(sign: int, high: Any, low: Any, n_states: int) -> Any:
 
 
 def _residuals(problem: Problem, rewards: Any, values: Any) -> Any:
-    """ρ = r + γ Σ p (V' − V) − (1 − γ) V of every pair; the diagonal is what the other entries leave."""
-    mdp, (total, high, low) = problem.mdp, values
+    """ρ = r + γ Σ p (V' − V) − (1 − γ) V of every pair; the diagonal is what the other entries leave.
+
+    In extended precision, or in fractions where the values are so large that their differences would round.
+    """
+    mdp, (_, high, low) = problem.mdp, values
     matrix, states = mdp.transitions, mdp.pairs.states
     rows = np.repeat(np.arange(mdp.n_pairs), np.diff(matrix.indptr))
     here = states[rows]
+    number = _number(values, matrix.nnz)
     # High parts first: they are equal within a class, where their difference is exactly zero.
-    steps = (high[matrix.indices].astype(Real) - high[here]) + (low[matrix.indices].astype(Real) - low[here])
-    moved = np.add.reduceat(matrix.data.astype(Real) * steps, matrix.indptr[:-1])
-    return rewards + Real(problem.discount) * moved - Real(problem.rest) * total[states]
+    tops, tails, weights = number(high), number(low), number(matrix.data)
+    steps = (tops[matrix.indices] - tops[here]) + (tails[matrix.indices] - tails[here])
+    moved = np.add.reduceat(weights * steps, matrix.indptr[:-1])
+    gamma, rest = number(np.array([problem.discount, problem.rest]))
+    return rewards + _real(gamma * moved - rest * (tops + tails)[states])
+
+
+def _number(values: Any, work: int) -> Callable[[Any], Any]:
+    """How numbers are held: extended precision, or fractions for large values of small models."""
+    largest = float(np.abs(values[1]).max(initial=0.0))
+    if largest <= LARGE_VALUES or work > EXACT_WORK:
+        return lambda array: np.asarray(array).astype(Real)
+    return lambda array: np.array([Fraction(float(x)) for x in np.asarray(array)], dtype=object)
+
+
+def _real(numbers: Any) -> Any:
+    """Round fractions to extended precision; leave the rest."""
+    if numbers.dtype != object:
+        return numbers
+    return np.array([Real(float(x)) + Real(float(x - Fraction(float(x)))) for x in numbers], dtype=Real)
 
 
 def _base(problem: Problem, values: Any) -> Any:
-    return Real(problem.rest) * (problem.mdp.initial.astype(Real) @ values[0])
+    number = _number(values, problem.mdp.transitions.nnz)
+    mean = (number(problem.mdp.initial) * (number(values[1]) + number(values[2]))).sum()
+    return _real(np.array([number(np.array([problem.rest]))[0] * mean]))[0]
 
 
 def _lower(problem: Problem, policy: Policy, shift: Any, scores: Any, certificate: Certificate, own: Any) -> Any:
@@ -183,79 +249,25 @@ def _lower(problem: Problem, policy: Policy, shift: Any, scores: Any, certificat
     mean = np.add.reduceat(policy.pair_probabilities.astype(Real) * scores, first)
     bound = shift + _base(problem, own) + mean.min()
     if problem.regularizer is not None or problem.utility is not None:
-        bound += value_of(problem, _occupancy(problem, policy), certificate.dual, _occupancy)
+        bound += value_of(problem, occupancy_of(problem, policy), certificate.dual, occupancy_of)
     return bound
-
-
-def _occupancy(problem: Problem, policy: Policy) -> Any:
-    """d^π, [pairs]: a sparse LU in doubles, refined on residuals of d ((1 − γ) I + γ (D − P)) = (1 − γ) μ0."""
-    mdp = problem.mdp
-    states, weights = mdp.pairs.states, policy.pair_probabilities
-    shape = (mdp.n_states, mdp.n_pairs)
-    chain = sparse.csr_array((weights, np.arange(mdp.n_pairs), mdp.pairs.start), shape=shape) @ mdp.transitions
-    entries = sparse.coo_array(chain)
-    away = entries.row != entries.col
-    source, target, flow = entries.row[away], entries.col[away], problem.discount * entries.data[away]
-    leaving = problem.rest + np.bincount(source, weights=flow, minlength=mdp.n_states)
-    staying = sparse.coo_array((flow, (source, target)), shape=chain.shape)
-    pinned = int(np.argmax(np.bincount(target, weights=flow, minlength=mdp.n_states))) if problem.rest == 0 else -1
-    system = sparse.lil_array(sparse.diags_array(leaving) - staying)
-    if pinned >= 0:  # undiscounted: d is the same up to a factor; one column is replaced by its value
-        system[:, [pinned]] = 0.0
-        system[pinned, pinned] = 1.0
-    factors: Any = splu(sparse.csc_array(system))
-    begin = Real(problem.rest) * mdp.initial.astype(Real)
-    mass = np.full(mdp.n_states, Real(0))
-    for _ in range(4):
-        # Net flow out of each state, from differences along its transitions.
-        moved = flow.astype(Real) * mass[source]
-        defect = begin - Real(problem.rest) * mass
-        np.add.at(defect, target, moved)
-        np.subtract.at(defect, source, moved)
-        if pinned >= 0:
-            defect[pinned] = 1 - mass[pinned]
-        mass = mass + factors.solve(defect.astype(np.float64), "T")
-        if problem.rest > 0:
-            mass = np.maximum(mass, 0)
-            mass /= mass.sum()
-    mass = np.maximum(mass, 0)
-    mass /= mass.sum()
-    occupancy = mass[states] * weights.astype(Real)
-    return occupancy / occupancy.sum()
 
 
 def _allowance(problem: Problem, certificate: Certificate, charge: Any, arrays: Any) -> float:
     """What rounding may do: in the audit itself, and in the claims written as doubles."""
     size = float(np.abs(problem.mdp.pair_rewards - certificate.shift).max()) + float(np.abs(charge).max())
-    largest = max(float(np.abs(high).max(initial=0.0)) for _, high, _ in arrays)
     size += size_of(problem)
-    working = float(np.finfo(Real).eps) * largest * 64
+    largest = max(float(np.abs(high).max(initial=0.0)) for _, high, _ in arrays)
+    work = problem.mdp.transitions.nnz
+    exact = largest > LARGE_VALUES and work <= EXACT_WORK
+    working = 0.0 if exact else float(np.finfo(Real).eps) * largest * 64
     ends = [abs(end) for end in (certificate.lower, certificate.upper) if np.isfinite(end)]
     written = UNIT * (sum(ends) + abs(certificate.shift)) * 4
     width = 64 + int(np.diff(problem.mdp.transitions.indptr).max())
-    return UNIT * width * size + working + written
-
-
-def _check_figures(problem: Problem, result: Result) -> None:
-    """The figures beside the certificate: occupancy, objective and expectations."""
-    occupancy = np.asarray(result.pair_occupancy)
-    mdp = problem.mdp
-    if occupancy.shape != (mdp.n_pairs,) or not (np.isfinite(occupancy).all() and (occupancy >= 0).all()):
-        raise AuditFailed("the occupancy is not one finite number a pair, none negative.")
-    if not abs(occupancy.sum() - 1) <= 1e-9:
-        raise AuditFailed(f"the occupancy sums to {occupancy.sum()}, not 1.")
-    inflow = problem.rest * mdp.initial + problem.discount * (mdp.transitions.T @ occupancy)
-    outflow = np.add.reduceat(occupancy, mdp.pairs.start[:-1])
-    if not np.abs(inflow - outflow).sum() <= 1e-8:
-        raise AuditFailed(f"the occupancy breaks the flow equations by {np.abs(inflow - outflow).sum():.3g}.")
-    share = outflow[mdp.pairs.states] * result.policy.pair_probabilities
-    if not np.abs(share - occupancy).sum() <= 1e-9:
-        raise AuditFailed("the occupancy is not that of the policy.")
-    scale = float(np.abs(mdp.pair_rewards).max()) + size_of(problem)
-    low, high = sorted((result.certificate.lower, result.certificate.upper))
-    if result.certificate.infeasible_by is None and not low - 1e-9 * scale <= result.objective <= high + 1e-9 * scale:
-        raise AuditFailed(f"the objective {result.objective} lies outside [{low}, {high}].")
-    for name, cost in {"reward": mdp.pair_rewards, **mdp.pair_costs}.items():
-        value = float(occupancy @ cost)
-        if not abs(value - result.expected[name]) <= 1e-9 * (float(np.abs(cost).max()) + 1e-300):
-            raise AuditFailed(f"expected[{name!r}] is {value}, not {result.expected[name]}.")
+    honest = float(np.abs(problem.mdp.pair_rewards).max()) + size_of(problem) + float(np.abs(charge).max())
+    allowed = UNIT * width * size + working + written
+    if not allowed <= MOST_DOUBT * max(honest, 1e-300):
+        raise AuditFailed(
+            f"the certificate's numbers are too large to decide anything: rounding alone is {allowed:.2g}."
+        )
+    return allowed

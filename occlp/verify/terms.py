@@ -28,6 +28,7 @@ from occlp.terms import (
 if TYPE_CHECKING:
     from occlp.problem import Problem
 
+#: Extended precision where the platform has it (80-bit on x86), else double.
 Real = np.longdouble
 Occupancy = Callable[["Problem", Policy], Any]
 

@@ -42,12 +42,27 @@ def test_every_method_finds_the_optimum_of_every_kind_of_model(method, mdp, sens
 
 @given(mdps(max_states=5), st.sampled_from(["maximize", "minimize"]))
 @settings(max_examples=40)
-def test_policy_iteration_is_optimal_in_every_state(mdp, sense):
+def test_policy_iteration_ends_with_a_policy_that_is_optimal_in_every_state(mdp, sense):
     """Also in states that are out of reach, where the objective does not ask for it."""
-    result = oc.solve(oc.Problem(mdp, sense=sense), HOWARD)
+    problem = oc.Problem(mdp, sense=sense)
+    *_, last = HOWARD.iterate(problem, tol=1e-8, rng=np.random.default_rng(0))
     values = doubles(Exact.of(mdp).optimal_values(sense))
     scale = 1e2 * (1 + np.abs(mdp.pair_rewards).max())
-    np.testing.assert_allclose(result.state_values, values, rtol=0, atol=1e-12 * scale)
+    np.testing.assert_allclose(oc.evaluate(problem, last.policy).state_values, values, rtol=0, atol=1e-12 * scale)
+
+
+@pytest.mark.xfail(
+    reason="of policies that are equally good where it counts the first is kept, whatever it does elsewhere"
+)
+@pytest.mark.parametrize("method", [HOWARD, oc.ModifiedPolicyIteration(), oc.ValueIteration()], ids=str)
+def test_answers_are_greedy_in_states_out_of_reach(method):
+    mdp = oc.MDP.from_pairs(
+        [0, 1, 1, 2], [0, 0, 1, 0], [[0, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], [0, 1, 1, 0], discount=0.5, initial=2
+    )
+    result = oc.solve(mdp, method)
+    assert result.visited.tolist() == [False, False, True]
+    assert result.policy.actions[1] == 1
+    assert result.pair_advantages.max() <= 1e-15
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -123,7 +138,7 @@ def melekopoglou_condon(n, discount):
 
 def simple_policy_iteration(mdp, decisions):
     """Switch only the improvable state of the largest index; returns the number of evaluations."""
-    exact, chosen = Exact.of(mdp), {s: 0 for s in decisions}
+    exact, chosen = Exact.of(mdp), dict.fromkeys(decisions, 0)
     for evaluations in itertools.count(1):
         choice = [Fraction(int(len(exact.spans[s]) == 1 or chosen[s] == k - exact.spans[s][0]))
                   for k, s in enumerate(exact.states)]  # fmt: skip
@@ -238,9 +253,9 @@ def test_an_answer_resumes_at_once(method):
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_run_in_two_parts_arrives_where_one_part_does(method):
-    mdp = oc.instances.get("slippery-gridworld", n=6)
+    mdp = oc.instances.get("slippery-gridworld", n=9, discount=0.999)
     whole = oc.solve(mdp, method)
-    half = oc.solve(mdp, method, limit=oc.Limit(iterations=2), start=oc.Policy.uniform(mdp))
+    half = oc.solve(mdp, method, limit=oc.Limit(iterations=1), start=oc.Policy.uniform(mdp))
     assert half.status is oc.Status.LIMIT
     rest = oc.solve(mdp, method, start=half)
     assert rest.status is oc.Status.CERTIFIED

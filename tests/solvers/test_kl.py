@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -63,7 +64,7 @@ def test_the_entropy_of_one_state():
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_zero_of_the_prior_removes_its_pair_exactly(solver):
-    """max r·x − KL(x ‖ prior), r = (1, 2, 100), prior = (1/2, 1/2, 0): solvers given the third column return nonsense."""
+    """max r·x − KL(x ‖ p), r = (1, 2, 100), p = (1/2, 1/2, 0): given the third column, backends return nonsense."""
     mdp = one_state([1.0, 2.0, 100.0])
     problem = with_kl(mdp, 1.0, oc.Policy.from_table(mdp, [[0.5, 0.5, 0.0]]))
     result = oc.solve(problem, solver)
@@ -101,7 +102,7 @@ def test_weak_penalties_approach_the_plain_optimum_and_strong_ones_the_reference
     plain, start = oc.solve(mdp), oc.evaluate(mdp, reference)
     results = [oc.solve(with_kl(mdp, 10.0**exponent, reference)) for exponent in range(-6, 7)]
     objectives = [result.objective for result in results]
-    assert all(first >= second - 1e-12 for first, second in zip(objectives, objectives[1:], strict=False))
+    assert all(first >= second - 1e-12 for first, second in itertools.pairwise(objectives))
     assert objectives[0] == pytest.approx(plain.objective, abs=1e-4)
     assert objectives[0] <= plain.objective
     assert results[0].expected["reward"] == pytest.approx(plain.objective, abs=1e-9)
@@ -185,7 +186,9 @@ def test_the_prior_is_an_occupancy_and_not_a_policy():
 # Solvers -----------------------------------------------------------------------------------------------------
 
 
-@given(st.data(), mdps(max_states=4), st.sampled_from(["maximize", "minimize"]), st.sampled_from([1e-3, 0.1, 1.0, 30.0]))
+@given(
+    st.data(), mdps(max_states=4), st.sampled_from(["maximize", "minimize"]), st.sampled_from([1e-3, 0.1, 1.0, 30.0])
+)
 @settings(max_examples=60)
 def test_every_kind_of_model_and_reference(data, mdp, sense, strength):
     reference = oc.Policy.from_table(mdp, data.draw(policy_tables(mdp)))
@@ -265,7 +268,9 @@ def test_stationarity_of_the_answer():
     assert np.abs(result.pair_occupancy / (other / other.sum()) - 1).max() > 1.0
 
 
-@pytest.mark.xfail(raises=NotCertified, reason="Newton's values in one double are too coarse for classes at 1 − γ = 1e-9")
+@pytest.mark.xfail(
+    raises=NotCertified, reason="Newton's values in one double are too coarse for classes at 1 − γ = 1e-9"
+)
 def test_several_classes_near_a_discount_of_one():
     mdp = oc.MDP.from_pairs(
         [0, 0, 1, 1, 2],

@@ -1,0 +1,141 @@
+"""The occupancy of a policy for the audit, and the figures that stand beside a certificate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from occlp.errors import AuditFailed
+from occlp.verify.terms import Real, bonus_of, size_of, value_of
+
+if TYPE_CHECKING:
+    from occlp.policy import Policy
+    from occlp.problem import Problem
+    from occlp.result import Result
+
+
+def occupancy_of(problem: Problem, policy: Policy) -> Any:
+    """d^π, [pairs]: a sparse LU in doubles, refined on residuals of d ((1 − γ) I + γ (D − P)) = (1 − γ) μ0."""
+    mdp = problem.mdp
+    states, weights = mdp.pairs.states, policy.pair_probabilities
+    chain = _chain(problem, policy)
+    entries = sparse.coo_array(chain)
+    away = entries.row != entries.col
+    source, target, flow = entries.row[away], entries.col[away], problem.discount * entries.data[away]
+    leaving = problem.rest + np.bincount(source, weights=flow, minlength=mdp.n_states)
+    staying = sparse.coo_array((flow, (source, target)), shape=chain.shape)
+    pinned = int(np.argmax(np.bincount(target, weights=flow, minlength=mdp.n_states))) if problem.rest == 0 else -1
+    system = sparse.lil_array(sparse.diags_array(leaving) - staying)
+    if pinned >= 0:  # undiscounted: d is the same up to a factor; one column is replaced by its value
+        system[:, [pinned]] = 0.0
+        system[pinned, pinned] = 1.0
+    factors: Any = splu(sparse.csc_array(system))
+    begin = Real(problem.rest) * mdp.initial.astype(Real)
+    mass = np.full(mdp.n_states, Real(0))
+    for _ in range(4):
+        # Net flow out of each state, from differences along its transitions.
+        moved = flow.astype(Real) * mass[source]
+        defect = begin - Real(problem.rest) * mass
+        np.add.at(defect, target, moved)
+        np.subtract.at(defect, source, moved)
+        if pinned >= 0:
+            defect[pinned] = 1 - mass[pinned]
+        mass = mass + factors.solve(defect.astype(np.float64), "T")
+        if problem.rest > 0:
+            mass = np.maximum(mass, 0)
+            mass /= mass.sum()
+    mass = np.where(_reached(chain, mdp.initial), np.maximum(mass, 0), 0)
+    mass /= mass.sum()
+    occupancy = mass[states] * weights.astype(Real)
+    return occupancy / occupancy.sum()
+
+
+def _chain(problem: Problem, policy: Policy) -> Any:
+    """Transitions between states under a policy, [S, S], sparse."""
+    mdp = problem.mdp
+    used = np.flatnonzero(policy.pair_probabilities)
+    starts = np.searchsorted(used, mdp.pairs.start)
+    kernel = sparse.csr_array((policy.pair_probabilities[used], used, starts), shape=(mdp.n_states, mdp.n_pairs))
+    return sparse.csr_array(kernel @ mdp.transitions)
+
+
+def _reached(chain: Any, initial: Any) -> Any:
+    """Mask [S] of the states that the chain reaches from the initial distribution."""
+    reached = initial > 0
+    graph: Any = sparse.csr_array(sparse.csr_array(chain).T)
+    graph.data = np.ones(len(graph.data))
+    frontier = reached.copy()
+    while frontier.any():
+        frontier = (graph @ frontier.astype(np.float64) > 0) & ~reached
+        reached = reached | frontier
+    return reached
+
+
+def check_figures(problem: Problem, result: Result) -> None:
+    """The figures beside the certificate: occupancy, objective and expectations."""
+    occupancy = np.asarray(result.pair_occupancy)
+    mdp = problem.mdp
+    if occupancy.shape != (mdp.n_pairs,) or not (np.isfinite(occupancy).all() and (occupancy >= 0).all()):
+        raise AuditFailed("the occupancy is not one finite number a pair, none negative.")
+    if not abs(occupancy.sum() - 1) <= 1e-9:
+        raise AuditFailed(f"the occupancy sums to {occupancy.sum()}, not 1.")
+    inflow = problem.rest * mdp.initial + problem.discount * (mdp.transitions.T @ occupancy)
+    outflow = np.add.reduceat(occupancy, mdp.pairs.start[:-1])
+    if not np.abs(inflow - outflow).sum() <= 1e-8:
+        raise AuditFailed(f"the occupancy breaks the flow equations by {np.abs(inflow - outflow).sum():.3g}.")
+    share = outflow[mdp.pairs.states] * result.policy.pair_probabilities
+    if not np.abs(share - occupancy).sum() <= 1e-9:
+        raise AuditFailed("the occupancy is not that of the policy.")
+    _check_objective(problem, result, occupancy)
+    _check_values(problem, result)
+    costs = {"reward": mdp.pair_rewards, **mdp.pair_costs}
+    if set(result.expected) != set(costs):
+        raise AuditFailed(f"expected names {sorted(result.expected)}; the model has {sorted(costs)}.")
+    for name, cost in costs.items():
+        value = float(occupancy @ cost)
+        if not abs(value - result.expected[name]) <= 1e-9 * (float(np.abs(cost).max()) + 1e-300):
+            raise AuditFailed(f"expected[{name!r}] is {value}, not {result.expected[name]}.")
+
+
+def _check_objective(problem: Problem, result: Result, occupancy: Any) -> None:
+    """The objective between the bounds, and equal to r·d + f(d)."""
+    if result.certificate.infeasible_by is not None:
+        return
+    scale = float(np.abs(problem.mdp.pair_rewards).max()) + size_of(problem)
+    low, high = sorted((result.certificate.lower, result.certificate.upper))
+    if not low - 1e-9 * scale <= result.objective <= high + 1e-9 * scale:
+        raise AuditFailed(f"the objective {result.objective} lies outside [{low}, {high}].")
+    sign = 1 if problem.sense == "maximize" else -1
+    earned = Real(0) if problem.utility is not None else occupancy.astype(Real) @ problem.mdp.pair_rewards
+    earned += sign * (occupancy.astype(Real) @ bonus_of(problem, result.policy))
+    if problem.regularizer is not None or problem.utility is not None:
+        earned += sign * value_of(problem, occupancy_of(problem, result.policy), result.certificate.dual, occupancy_of)
+    if not abs(float(earned) - result.objective) <= 1e-8 * scale:
+        raise AuditFailed(f"the objective is {float(earned)}, not {result.objective}.")
+
+
+def _check_values(problem: Problem, result: Result) -> None:
+    """State values, action values and advantages of the reward under the policy; visited states, discount."""
+    mdp = problem.mdp
+    if result.discount != problem.discount or result.rest != problem.rest:
+        raise AuditFailed("the result's discount is not the problem's.")
+    chain = _chain(problem, result.policy)
+    if not np.array_equal(result.visited, _reached(chain, mdp.initial) if problem.discount > 0 else mdp.initial > 0):
+        raise AuditFailed("the visited states are not those that the policy reaches.")
+    values, first = np.asarray(result.state_values), mdp.pairs.start[:-1]
+    if not np.isfinite(values).all():
+        return  # an overflow of the return scale is reported as infinity
+    size = float(np.abs(mdp.pair_rewards).max()) + float(np.abs(values).max()) + 1e-300
+    gain = result.expected["reward"] if problem.rest == 0 else 0.0
+    action_values = mdp.pair_rewards - gain + problem.discount * (mdp.transitions @ values)
+    means = np.add.reduceat(result.policy.pair_probabilities * action_values, first)
+    for name, claimed, found in (
+        ("state_values", values, means),
+        ("pair_action_values", np.asarray(result.pair_action_values), action_values),
+        ("pair_advantages", np.asarray(result.pair_advantages), action_values - values[mdp.pairs.states]),
+    ):
+        if claimed.shape != found.shape or not np.abs(claimed - found).max() <= 1e-8 * size:
+            raise AuditFailed(f"{name} are not those of the policy.")
