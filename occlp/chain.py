@@ -179,7 +179,7 @@ def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
         if low is None:
             trial = enclose(chain, high + step, None)
         else:
-            trial = enclose(chain, *_two_sum(high, low + step))
+            trial = enclose(chain, *two_sum(high, low + step))
         if trial.upper - trial.lower < width:
             best, high = trial, trial.high
             low = None if low is None else trial.low
@@ -230,7 +230,8 @@ def base_value(initial: FloatArray, rest: float, high: FloatArray, low: FloatArr
     return base, slack
 
 
-def _two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+def two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """a + b as a rounded sum and its rounding, exactly (Knuth)."""
     total = a + b
     t = total - a
     return total, (a - (total - t)) + (b - t)

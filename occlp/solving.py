@@ -173,7 +173,7 @@ def run(
     began = time.perf_counter()
     tracker = Tracker(problem, tol, reference)
     job = _Job(solver, tracker, limit or Limit(), atol, began, progress)
-    outcome = job.drive(solver.iterate(problem, tol=tol, rng=rng, start=start))
+    outcome = job.drive(lambda: solver.iterate(problem, tol=tol, rng=rng, start=start))
     elapsed = time.perf_counter() - began
     if outcome.proof is not None:
         certificate, evaluation, message = _disprove(problem, outcome.proof)
@@ -224,12 +224,12 @@ class _Job:
         """Seconds since the run began."""
         return time.perf_counter() - self.began
 
-    def drive(self, iterates: Iterator[Iterate]) -> _Outcome:
+    def drive(self, iterates: Callable[[], Iterator[Iterate]]) -> _Outcome:
         """Judge iterates until the method, a limit, the tolerance or the user ends the run."""
         outcome = _Outcome()
         last: Iterate | None = None
         try:
-            for last in iterates:
+            for last in iterates():
                 outcome.iterations, outcome.samples = outcome.iterations + 1, last.samples
                 if self._finished(last, outcome):
                     break

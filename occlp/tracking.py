@@ -173,7 +173,8 @@ class Tracker:
         high = np.asarray(iterate.values, dtype=np.float64) / factor
         low = None if iterate.values_low is None else np.asarray(iterate.values_low, dtype=np.float64) / factor
         shapes = {high.shape} | ({low.shape} if low is not None else set())
-        if shapes != {(self.form.n_states,)} or not (np.abs(high) < LARGEST_VALUE).all():
+        digits = [high] if low is None else [high, low]
+        if shapes != {(self.form.n_states,)} or not all((np.abs(part) < LARGEST_VALUE).all() for part in digits):
             return None
         return high, low
 

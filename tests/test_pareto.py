@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from helpers import Exact, fractions, permuted
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from strategies import mdps
 
 import occlp as oc
@@ -146,7 +145,7 @@ class TestTwoObjectives:
         )
         front = oc.pareto(mdp, maximize=["reward"], minimize=["time"])
         assert front.points / 0.01 == pytest.approx(np.array([(float(x), -float(y)) for x, y in truth]), abs=1e-9)
-        assert len(front) == (2 if treasures is CONCAVE else 9)
+        assert len(front) == (2 if treasures is CONCAVE else 10)  # (20.3, −14) stands out now
 
     def test_points_that_are_dominated_only_by_ties_are_not_on_the_front(self):
         points = [(1.0, 5.0), (1.0, 3.0), (0.5, 1.0), (0.2, 1.0), (0.75, 2.0)]  # the last lies on an edge
@@ -331,7 +330,7 @@ class TestTheFront:
         assert front.reaches({"reward": reward + 1e-6, "queue": queue}) is False
         middle = front.points[2:4].mean(axis=0)
         assert front.reaches(dict(zip(front.names, middle, strict=True))) is True
-        assert front.reaches(dict(zip(front.names, middle + [1e-5, 0], strict=True))) is False
+        assert front.reaches(dict(zip(front.names, middle + np.array([1e-5, 0]), strict=True))) is False
         assert front.reaches({"reward": front.points[0, 0]}) is True
         assert front.reaches({"reward": front.points[0, 0] + 1e-6}) is False
         assert front.reaches({"queue": -1e-6}) is False
@@ -540,7 +539,7 @@ class TestLimitCurve:
         with pytest.raises(oc.InvalidProblem, match="polygon"):
             oc.limit_curve(oc.Problem(mdp, constraints=[wear], regularizer=oc.PolicyEntropy(1.0)), "wear")
         shares = oc.Problem(mdp, constraints={"share": oc.conditional("worn", "repair") <= 0.3})
-        with pytest.raises(oc.InvalidProblem, match="within its coefficients|part of its coefficients"):
+        with pytest.raises(oc.InvalidProblem, match="its coefficients"):
             oc.limit_curve(shares, next(iter(shares.limits)))
 
     def test_other_constraints_that_cannot_be_kept(self):

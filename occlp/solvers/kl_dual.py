@@ -14,8 +14,9 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from occlp._typing import AnyArray, FloatArray
+from occlp._typing import AnyArray, BoolArray, FloatArray
 from occlp.certificate import priced, to_multipliers, to_prices
+from occlp.chain import base_value, two_sum
 from occlp.evaluation import formulate, pair_residuals
 from occlp.problem import Problem
 from occlp.result import Result
@@ -23,6 +24,9 @@ from occlp.solvers.base import Iterate, Start
 from occlp.solvers.occupancy_program import reference_of, soft_policy
 from occlp.standard import StandardForm, flow_matrix
 from occlp.terms import KL, JointTerm, OccupancyEntropy
+
+#: Values beyond this are kept in two doubles.
+LARGE_VALUES = 1e4
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,11 @@ class KLDual:
 def _iterate(problem: Problem, form: StandardForm, point: _Point) -> Iterate:
     assert isinstance(form.term, JointTerm)
     prices = form.limits.feasible_prices(point.prices)
-    scores, _ = pair_residuals(form, point.values, None, priced(form, prices)[0])
+    scores, _ = pair_residuals(form, point.values, point.low, priced(form, prices)[0])
     policy = soft_policy(form, form.term, scores, reference_of(problem))
-    return Iterate(policy, form.sign * form.scale * point.values, multipliers=to_multipliers(form, prices))
+    factor = form.sign * form.scale
+    low = None if point.low is None else factor * point.low
+    return Iterate(policy, factor * point.values, low, multipliers=to_multipliers(form, prices))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +96,17 @@ class _Point:
 
     values: FloatArray  # [S]
     prices: FloatArray  # [k]
+    low: FloatArray | None = None  # [S], further digits of values that one double cannot hold
+
+    def moved(self, states: AnyArray, values: FloatArray, active: BoolArray, prices: FloatArray) -> _Point:
+        """The point after a step in the values of some states and in the active prices."""
+        step, new_prices = np.zeros(len(self.values)), self.prices.copy()
+        step[states] = values
+        new_prices[active] += prices
+        if self.low is None and np.abs(self.values).max() < LARGE_VALUES:
+            return _Point(self.values + step, new_prices)
+        high, low = two_sum(self.values, step + (0.0 if self.low is None else self.low))
+        return _Point(high, new_prices, low)
 
 
 def _continuation(strength: float, reward_range: float) -> list[float]:
@@ -120,8 +137,8 @@ class _Newton:
     def dual(self, point: _Point, strength: float) -> tuple[float, FloatArray]:
         """Value of g and the Gibbs distribution p, [kept pairs]."""
         form, term = self.form, self.term.with_strength(strength)
-        scores, _ = pair_residuals(form, point.values, None, priced(form, point.prices)[0])
-        value = form.rest * float(form.initial @ point.values) + term.bound(scores)
+        scores, _ = pair_residuals(form, point.values, point.low, priced(form, point.prices)[0])
+        value = base_value(form.initial, form.rest, point.values, point.low)[0] + term.bound(scores)
         return value, term.maximizer(scores)[self.pairs]
 
     def change_active(self, point: _Point, strength: float) -> bool:
@@ -154,10 +171,7 @@ class _Newton:
             return point, 0.0
         length = 1.0
         while length > 1e-10:
-            values, prices = point.values.copy(), point.prices.copy()
-            values[self.states] += length * direction[:n]
-            prices[self.active] += length * direction[n:]
-            trial = _Point(values, prices)
+            trial = point.moved(self.states, length * direction[:n], self.active, length * direction[n:])
             new, _ = self.dual(trial, strength)
             # Near the optimum the decrease drowns in rounding: the full step is then the right one.
             if new <= value - 1e-4 * length * decrement or decrement <= 1e-14 * (abs(value) + strength):
