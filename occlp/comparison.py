@@ -85,11 +85,9 @@ class Comparison:
 
     def to_frame(self) -> Any:
         """A pandas DataFrame of the rows (extra ``occlp[pandas]``); a list of dicts where pandas is missing."""
-        try:
-            import pandas
-        except ImportError:
-            return self.to_records()
-        return pandas.DataFrame(self.to_records())
+        from occlp.report.frames import to_frame
+
+        return to_frame(self.to_records())
 
     def __str__(self) -> str:
         from occlp.report.tables import comparison_text

@@ -37,7 +37,7 @@ def test_tables_and_pairs_are_two_ways_of_writing_one_policy(drawn):
     mdp, table = drawn
     policy = oc.Policy.from_table(mdp, table)
     again = oc.Policy.from_pairs(mdp.pairs, policy.pair_probabilities)
-    np.testing.assert_array_equal(again.pair_probabilities, policy.pair_probabilities)
+    np.testing.assert_allclose(again.pair_probabilities, policy.pair_probabilities, rtol=4e-16, atol=0)
     np.testing.assert_allclose(policy.probabilities, table, rtol=1e-15, atol=0)
     assert not policy.probabilities[np.isnan(mdp.rewards)].any()
     for k in range(mdp.n_pairs):

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from occlp._typing import FloatArray, IntArray
 from occlp.certificate import bound_above, priced, to_prices
+from occlp.convex import load_cvxpy
 from occlp.errors import BackendMissing, Unsupported
 from occlp.evaluation import assess, formulate, pair_residuals
 from occlp.model import Pairs
@@ -82,8 +83,7 @@ class DeterministicProgram:
 
         Raises `BackendMissing` when the backend is not installed.
         """
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         name, installed = self.backend.upper(), cvxpy.installed_solvers()
         if name not in installed:
             listed = ", ".join(sorted(installed))
@@ -162,8 +162,7 @@ class _Program:
     """The mixed-integer program of a standard form, with the cuts made so far."""
 
     def __init__(self, form: StandardForm, most: FloatArray, backend: str, options: Mapping[str, Any]) -> None:
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         self.form, self.backend, self.options = form, backend, options
         mass = float(form.n_states)  # an average state has mass one
         self._occupancy = cvxpy.Variable(form.n_pairs, name="scaled_occupancy", nonneg=True)
@@ -183,14 +182,12 @@ class _Program:
 
     def exclude(self, chosen: IntArray) -> None:
         """Cut off all policies that choose these pairs in these states."""
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         self._constraints.append(cvxpy.sum(self._choice[chosen]) <= len(chosen) - 1)
 
     def solve(self) -> _Answer:
         """Run the backend; raises `SolverFailure` with its reason where there is no policy."""
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         program = cvxpy.Problem(self._objective, self._constraints)
         try:
             with warnings.catch_warnings():

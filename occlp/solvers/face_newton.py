@@ -22,6 +22,7 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Result
 from occlp.solvers.base import Iterate, Start
+from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
 from occlp.standard import StandardForm, flow_matrix
 from occlp.terms import JointTerm, PolicyTerm
 
@@ -64,6 +65,9 @@ class FaceNewton:
         if start is None:
             return
         form = formulate(problem)
+        if isinstance(form.term, PolicyTerm):  # its dual is smooth: no face has to be guessed
+            yield from SoftPolicyIteration().iterate(problem, tol=tol, rng=rng, start=start)
+            return
         face = _Face(form, start)
         for _ in range(self.max_steps):
             if not face.step():

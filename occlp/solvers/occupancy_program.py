@@ -16,6 +16,7 @@ import numpy as np
 
 from occlp._typing import AnyArray, FloatArray
 from occlp.certificate import priced, to_multipliers
+from occlp.convex import load_cvxpy
 from occlp.errors import BackendMissing
 from occlp.evaluation import formulate, pair_residuals
 from occlp.policy import Policy
@@ -86,8 +87,7 @@ class OccupancyProgram:
         ``mass``, ``nonnegative`` [pairs] and the names of the problem's own. Pairs that a KL term
         excludes are not in it.
         """
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         form = formulate(problem)
         kept, states = _support(form)
         occupancy = cvxpy.Variable(len(kept), name="occupancy")
@@ -128,8 +128,7 @@ class OccupancyProgram:
         )
 
     def _backend(self, problem: Problem) -> str:
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         installed = cvxpy.installed_solvers()
         if self.backend is None:
             linear = problem.regularizer is None and isinstance(problem.utility, NoneType | TotalVariation | WorstCase)
@@ -163,8 +162,7 @@ def _support(form: StandardForm) -> tuple[AnyArray, AnyArray]:
 
 
 def _solve_scaled(form: StandardForm, backend: str, options: Mapping[str, Any]) -> _Answer | None:
-    import cvxpy
-
+    cvxpy = load_cvxpy()
     kept, states = _support(form)
     flow = flow_matrix(form)[states][:, kept].tocsr()
     mass = float(len(kept))

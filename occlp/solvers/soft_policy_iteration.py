@@ -1,4 +1,4 @@
-"""Soft policy iteration: Newton's method on the soft Bellman equation."""
+"""Soft policy iteration: Newton's method on the soft Bellman equation, and on the prices of constraints."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.chain import policy_chain, relative_values
+from occlp.certificate import Values, priced, to_multipliers, to_prices
+from occlp.chain import Chain, occupancy, policy_chain, relative_values
 from occlp.evaluation import formulate, pair_residuals
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.result import Result
 from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.solvers.decomposition import Decomposition
+from occlp.standard import StandardForm
 from occlp.terms import ConditionalKL, PolicyEntropy, PolicyTerm
+
+#: Newton steps on the prices at each strength.
+PRICE_STEPS = 60
+#: A step on the prices changes no advantage by more than this many strengths.
+REACH = 8.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,10 @@ class SoftPolicyIteration:
     π ∝ base exp(Q / τ) with Q exact for the last policy, its term included: monotone, and quadratically
     convergent as Newton's method on V = τ log Σ_a base exp((r + γPV) / τ) (Geist, Scherrer and Pietquin
     2019; Cen et al. 2022 for its linear rate as a natural policy gradient).
+
+    With constraints the optimum of the priced rewards is a smooth convex function of the prices y. Its
+    gradient is minus the constraints' value, its second derivative Σ d A_k A_l / τ with A_k the advantages
+    of constraint k: Newton's method, with continuation in τ.
     """
 
     warm_up: int = 100
@@ -46,37 +59,152 @@ class SoftPolicyIteration:
         """Return why the problem cannot be answered, or None."""
         if not isinstance(problem.regularizer, ConditionalKL | PolicyEntropy):
             return "it is for ConditionalKL and PolicyEntropy; oc.solve without a solver chooses for the others"
-        if problem.limits:
-            return "it cannot keep constraints; OccupancyProgram can"
         return None
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
-        """Yield after each exact evaluation."""
+        """Yield after each exact evaluation; with constraints, after each change of the prices."""
         form = formulate(problem)
         assert isinstance(form.term, PolicyTerm)
+        if problem.limits:
+            yield from self._with_prices(problem, form, form.term, start)
+            return
         policy = start_policy(problem, start)
-        values, low, last = np.zeros(form.n_states), None, -np.inf
-        if policy is None:
+        probabilities = None if policy is None else policy.pair_probabilities
+        for soft in self._improve(form, form.term, form.rewards, probabilities, np.zeros(form.n_states)):
+            yield _iterate(problem, form, soft)
+
+    def _improve(
+        self,
+        form: StandardForm,
+        term: PolicyTerm,
+        rewards: FloatArray,
+        probabilities: FloatArray | None,
+        values: FloatArray,
+    ) -> Iterator[_Soft]:
+        """Improve until nothing is gained beyond rounding; without a policy, begin with sweeps from the values."""
+        if probabilities is None:
             for _ in range(self.warm_up):
-                gain = form.term.soft_maximum(pair_residuals(form, values, None)[0])
+                gain = term.soft_maximum(pair_residuals(form, values, None, rewards)[0])
                 values = values + (gain - gain.mean())
                 if gain.max() - gain.min() <= 1e-14:
                     break
-            policy = self._soft(problem, form.term, pair_residuals(form, values, None)[0])
+            probabilities = term.policy(pair_residuals(form, values, None, rewards)[0])
+        last = -np.inf
         for _ in range(self.max_improvements):
-            probabilities = policy.pair_probabilities
-            rewards = form.rewards + form.term.pair_bonus(probabilities)
-            bracket = relative_values(policy_chain(form, probabilities, rewards), values)
+            chain = policy_chain(form, probabilities, rewards + term.pair_bonus(probabilities))
+            bracket = relative_values(chain, values)
             values, low = bracket.high, bracket.low if bracket.low.any() else None
-            factor = form.sign * form.scale
-            yield Iterate(policy, factor * values, None if low is None else factor * low)
+            yield _Soft(probabilities, chain, (values, low), bracket.lower)
             if bracket.upper <= last:  # no progress beyond rounding
                 return
             last = bracket.lower
-            policy = self._soft(problem, form.term, pair_residuals(form, values, low)[0])
+            probabilities = term.policy(pair_residuals(form, values, low, rewards)[0])
 
-    @staticmethod
-    def _soft(problem: Problem, term: PolicyTerm, scores: FloatArray) -> Policy:
-        return Policy.from_pairs(problem.mdp.pairs, term.policy(scores))
+    def _with_prices(self, problem: Problem, form: StandardForm, term: PolicyTerm, start: Start) -> Iterator[Iterate]:
+        """Newton's method on the prices, at strengths from the size of the rewards down to the one asked for."""
+        Decomposition().feasible_start(problem)  # raises a proof where no policy keeps the constraints
+        prices = np.zeros(len(form.limits.names))
+        strengths = [term.strength]
+        if isinstance(start, Result):
+            prices = form.limits.feasible_prices(to_prices(form, start.certificate.multipliers))
+        else:
+            while strengths[0] < 0.5 * form.reward_range:
+                strengths.insert(0, 4.0 * strengths[0])
+        values = np.zeros(form.n_states)
+        for strength in strengths:
+            final = strength == term.strength
+            dual = _Dual(self, form, term.with_strength(strength))
+            point = dual.at(prices, values)
+            for _ in range(PRICE_STEPS):
+                if final:
+                    yield _iterate(problem, form, point.soft, point.prices)
+                trial = dual.step(point, 1e-28 if final else 1e-4 * strength)
+                if trial is None:
+                    break
+                point = trial
+            prices, values = point.prices, point.soft.values[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Soft:
+    """A policy, its chain with the term in the rewards, its values, and what it earns."""
+
+    probabilities: FloatArray  # [pairs]
+    chain: Chain
+    values: Values
+    lower: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Prices, the soft optimum of the priced rewards, and the derivatives of its value."""
+
+    prices: FloatArray  # [k]
+    soft: _Soft
+    gradient: FloatArray  # [k]
+    hessian: FloatArray  # [k, k]
+    advantages: FloatArray  # [k, pairs]
+
+
+class _Dual:
+    """The soft optimum as a function of the prices, to be minimised."""
+
+    def __init__(self, method: SoftPolicyIteration, form: StandardForm, term: PolicyTerm) -> None:
+        self.method, self.form, self.term = method, form, term
+
+    def optimum(self, prices: FloatArray, values: FloatArray) -> _Soft:
+        """The soft optimum of the rewards less the prices of the constraints."""
+        rewards = priced(self.form, prices)[0]
+        *_, last = self.method._improve(self.form, self.term, rewards, None, values)
+        return last
+
+    def at(self, prices: FloatArray, values: FloatArray, soft: _Soft | None = None) -> _Point:
+        """The optimum with its derivatives."""
+        form, soft = self.form, self.optimum(prices, values) if soft is None else soft
+        probabilities, first = soft.probabilities, form.start[:-1]
+        mass = occupancy(soft.chain)[form.states] * probabilities
+        advantages = np.empty_like(form.limits.rows)
+        for k, row in enumerate(form.limits.rows):
+            chain = policy_chain(form, probabilities, row)
+            if "resolvent" in vars(soft.chain):  # the same transitions: the factors serve all
+                vars(chain)["resolvent"] = soft.chain.resolvent
+            bracket = relative_values(chain)
+            rho, _ = pair_residuals(form, bracket.high, bracket.low, row)
+            advantages[k] = rho - np.add.reduceat(rho * probabilities, first)[form.states]
+        hessian = (advantages * mass) @ advantages.T / self.term.strength
+        return _Point(prices, soft, -(form.limits.rows @ mass), hessian, advantages)
+
+    def step(self, point: _Point, enough: float) -> _Point | None:
+        """A projected Newton step with a line search; None where the decrease promised is below `enough`."""
+        limits = self.form.limits
+        free = limits.equal | (point.prices > 0) | (point.gradient < 0)
+        if not free.any():
+            return None
+        inside = point.hessian[np.ix_(free, free)]
+        ridge = 1e-13 * float(np.trace(inside)) + 1e-300
+        direction = np.zeros(len(free))
+        direction[free] = np.linalg.solve(inside + ridge * np.eye(len(inside)), -point.gradient[free])
+        moved = float(np.abs(direction @ point.advantages).max())
+        length = min(1.0, REACH * self.term.strength / moved) if moved > 0 else 1.0
+        if not np.isfinite(length * direction).all():
+            return None
+        while length > 1e-12:
+            prices = limits.feasible_prices(point.prices + length * direction)
+            promised = float(point.gradient @ (point.prices - prices))
+            if promised <= enough:
+                return None
+            soft = self.optimum(prices, point.soft.values[0])
+            # Near the optimum the decrease drowns in rounding: the full step is then the right one.
+            if soft.lower <= point.soft.lower - 1e-4 * promised or promised <= 1e-13 * (1.0 + abs(soft.lower)):
+                return self.at(prices, soft.values[0], soft)
+            length *= 0.5
+        return None
+
+
+def _iterate(problem: Problem, form: StandardForm, soft: _Soft, prices: FloatArray | None = None) -> Iterate:
+    factor, (high, low) = form.sign * form.scale, soft.values
+    multipliers = {} if prices is None else to_multipliers(form, prices)
+    policy = Policy.from_pairs(problem.mdp.pairs, soft.probabilities)
+    return Iterate(policy, factor * high, None if low is None else factor * low, multipliers)

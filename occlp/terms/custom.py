@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from occlp._typing import FloatArray
+from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.terms.base import Binding, ConcaveUtility, Term
@@ -112,9 +113,7 @@ class CustomTerm(Term):
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """f(d)."""
-        from cvxpy.atoms.affine.wraps import nonneg_wrap
-
-        return self.function(nonneg_wrap(occupancy))
+        return self.function(load_cvxpy().atoms.affine.wraps.nonneg_wrap(occupancy))
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """Differences of the gradient, made symmetric."""
@@ -196,8 +195,7 @@ def _mix(scores: FloatArray, cuts: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def expression(function: Callable[[Any], Any], n_pairs: int) -> tuple[Any, Any]:
     """A variable d and the expression f(d); raises `InvalidProblem` unless it is scalar and concave."""
-    import cvxpy
-
+    cvxpy = load_cvxpy()
     variable = cvxpy.Variable(n_pairs, nonneg=True)
     try:
         written = function(variable)

@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.special import logsumexp, rel_entr
 
 from occlp._typing import BoolArray, FloatArray, IntArray
+from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
@@ -152,8 +153,7 @@ class JointTerm(Term):
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """−τ Σ rel_entr(d, d0) (``rel_entr``, not ``kl_div``: the latter adds d0 − d)."""
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         return -self.strength * cvxpy.sum(cvxpy.rel_entr(occupancy, self.prior[pairs]))
 
     def hessian(self, occupancy: FloatArray) -> Any:
@@ -173,6 +173,10 @@ class PolicyTerm(Term):
         self.normalized = normalized
         self.support: BoolArray = base > 0
         self.spread = strength
+
+    def with_strength(self, strength: float) -> PolicyTerm:
+        """Return the same term with another strength."""
+        return PolicyTerm(self.start, self.states, self.base, strength, normalized=self.normalized)
 
     def pair_bonus(self, probabilities: FloatArray) -> FloatArray:
         """What a pair earns beside its reward under a fixed policy, [pairs]: −τ log(π / base).
@@ -235,8 +239,7 @@ class PolicyTerm(Term):
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """−τ Σ rel_entr(d(s, a), base · d(s))."""
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         kept = np.arange(len(self.base))[pairs]
         _, position = np.unique(self.states[kept], return_inverse=True)
         spread = sparse.csr_array((np.ones(len(kept)), (np.arange(len(kept)), position)))

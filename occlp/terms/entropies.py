@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.special import entr, logsumexp
 
 from occlp._typing import FloatArray, IntArray
+from occlp.convex import load_cvxpy
 from occlp.terms.base import Binding, ConcaveUtility, Regularizer, Term, check_strength, log_of
 from occlp.terms.divergences import JointTerm, PolicyTerm
 
@@ -123,8 +124,7 @@ class StateTerm(Term):
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """τ Σ entr(d(s))."""
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         kept = np.arange(len(self.states))[pairs]
         _, position = np.unique(self.states[kept], return_inverse=True)
         totals = sparse.csr_array((np.ones(len(kept)), (position, np.arange(len(kept))))) @ occupancy

@@ -13,6 +13,7 @@ from scipy.optimize import linprog
 
 from occlp._typing import FloatArray, frozen
 from occlp.constraints import LinearExpression, expected
+from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
@@ -83,8 +84,7 @@ class VariationTerm(Term):
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """−½ norm1(d − t)."""
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         return -0.5 * cvxpy.norm1(occupancy - self.target[pairs])
 
 
@@ -155,8 +155,7 @@ class LogTerm(Term):
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """Σ w log(c @ d)."""
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         return self.weights @ cvxpy.log(self.rows[:, pairs] @ occupancy)
 
     def hessian(self, occupancy: FloatArray) -> Any:
@@ -228,8 +227,7 @@ class WorstTerm(Term):
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """min(c @ d)."""
-        import cvxpy
-
+        cvxpy = load_cvxpy()
         return cvxpy.min(self.rows[:, pairs] @ occupancy)
 
 
