@@ -55,6 +55,8 @@ class Comparison:
         In the order of the solvers, then of the seeds.
     title : str
         Words for the question.
+    facts : mapping of str to number or str
+        Sizes of the model, and the question in figures.
     """
 
     rows: tuple[Row, ...]

@@ -43,6 +43,11 @@ class LinearExpression:
 
     Supports ``+``, ``-``, multiplication and division by numbers, and comparison with a number, which
     makes a `Constraint`. Two expressions cannot be compared with each other: move both to one side.
+
+    Attributes
+    ----------
+    terms : tuple of (float, atom)
+        Weights and the expectations or visits that they weigh.
     """
 
     terms: tuple[tuple[float, Atom], ...]
@@ -172,7 +177,13 @@ def expected(what: str | Any) -> LinearExpression:
 
 
 def expected_total(what: str | Any) -> LinearExpression:
-    """Return the expectation on the return scale, Σ d(s, a) c(s, a) / (1 − γ); see `expected`."""
+    """Return the expectation on the return scale, Σ d(s, a) c(s, a) / (1 − γ).
+
+    Parameters
+    ----------
+    what : str or array [S, A]
+        As in `expected`.
+    """
     return LinearExpression(((1.0, _atom(what, total=True)),))
 
 

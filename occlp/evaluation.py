@@ -130,7 +130,7 @@ def evaluate(problem: Problem | MDP, policy: Policy) -> Evaluation:
     Parameters
     ----------
     problem : Problem or MDP
-    policy : Policy
+    policy : Policy or Mixture
         Stochastic or deterministic, on the pairs of the same model.
 
     Returns
@@ -151,6 +151,9 @@ def evaluate(problem: Problem | MDP, policy: Policy) -> Evaluation:
     1.0
     """
     problem = as_problem(problem)
+    of_its_own = getattr(policy, "evaluate", None)
+    if of_its_own is not None:  # a mixture of policies evaluates itself
+        return of_its_own(problem)  # type: ignore[no-any-return]
     if not policy.pairs.same_as(problem.mdp.pairs):
         raise InvalidProblem("the policy belongs to another model: its pairs are not those of the problem.")
     form = formulate(problem)

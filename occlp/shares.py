@@ -26,6 +26,11 @@ class ConditionalShare:
     """The share of some actions among all that is done in a state, for one or several states.
 
     Comparing it with a number in [0, 1] gives a list of constraints, one a state; see `conditional`.
+
+    Attributes
+    ----------
+    states : tuple of labels
+    actions : label or collection of labels
     """
 
     states: tuple[Hashable, ...]
@@ -60,7 +65,12 @@ class ConditionalShare:
 
 @dataclass(frozen=True, eq=False)
 class Ratio:
-    """The ratio of two expectations; comparing it with a number makes a constraint. See `ratio`."""
+    """The ratio of two expectations; comparing it with a number makes a constraint. See `ratio`.
+
+    Attributes
+    ----------
+    numerator, denominator : LinearExpression
+    """
 
     numerator: LinearExpression
     denominator: LinearExpression

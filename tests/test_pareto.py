@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -611,3 +613,9 @@ class Stubborn(oc.KLDual):
         if start is not None:
             raise ArithmeticError("led astray")
         yield from super().iterate(problem, tol=tol, rng=rng)
+
+
+@pytest.mark.parametrize(("first", "then"), [("Front", "pareto"), ("Mixture", "mixture"), ("path", "pareto")])
+def test_functions_named_as_their_modules_stay_functions(first, then):
+    code = f"import occlp as oc; oc.{first}; import occlp.{then}; assert callable(oc.{then}), oc.{then}"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -147,7 +147,7 @@ class TestWhatIsSaid:
 
 class TestBackends:
     def test_a_missing_one(self, machine):
-        with pytest.raises(oc.BackendMissing, match="'CPLEX_OR_SO' is not installed"):
+        with pytest.raises(oc.BackendMissing, match="'cplex_or_so' is not installed"):
             oc.solve(machine, oc.DeterministicProgram(backend="cplex_or_so"))
 
     def test_one_that_takes_no_binaries(self, machine):
