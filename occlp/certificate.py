@@ -260,7 +260,9 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
     factor = form.sign * form.scale
     high, low = upper.values
     zero = np.zeros_like(high)
-    lower = found.lower if kept else -np.inf
+    # What a violation within the tolerance has gained is taken off again, at the prices known.
+    gained = float(np.abs(upper.prices) @ form.limits.excess(found.pair_occupancy)) if len(upper.prices) else 0.0
+    lower = found.lower - gained if kept else -np.inf
     ends = form.to_user(lower), form.to_user(upper.value)
     # Adding the offset back rounds, as reading it did: both ends are moved outwards.
     largest = max([abs(form.shift), *(abs(end) for end in ends if np.isfinite(end))])
@@ -268,11 +270,11 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
     gap = form.scale * (upper.value - lower)
     short = form.scale * (upper.scores.max() - upper.scores)
     return Certificate(
-        lower=min(ends) - outward,
-        upper=max(ends) + outward,
-        gap=max(gap, 0.0),
-        rounding=rounding_of(form, slack_of(found.objective, found.lower), upper),
-        size=tolerance_size(form, ends),
+        lower=float(min(ends) - outward),
+        upper=float(max(ends) + outward),
+        gap=float(max(gap, 0.0)),
+        rounding=float(rounding_of(form, slack_of(found.objective, found.lower), upper)),
+        size=float(tolerance_size(form, ends)),
         spread=form.scale * form.spread,
         shift=form.sign * form.shift,
         values=frozen(factor * high),

@@ -152,7 +152,7 @@ def policy_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatAr
 
 
 def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
-    """Solve h = r − λ + γPh up to a constant, and bracket the objective (Settled 8 of the conventions).
+    """Solve h = r − λ + γPh up to a constant, and bracket the objective (docs/conventions.md, section 6).
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class Policy:
     Examples
     --------
     >>> import occlp as oc
-    >>> mdp = oc.instances.get("howard-toymaker")
+    >>> mdp = oc.instances.get("kakade-two-state")
     >>> policy = oc.Policy.uniform(mdp)
     >>> policy.probabilities
     array([[0.5, 0.5], [0.5, 0.5]])

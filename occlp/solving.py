@@ -317,7 +317,8 @@ def _disprove(problem: Problem, proof: InfeasibleProof) -> tuple[Certificate, Ev
     certificate = certify_infeasible(problem, form, found, proof.bound)
     evaluation = replace(to_evaluation(problem, form, proof.policy, found), objective=np.nan)
     names = minimal_conflict(problem, proof)
-    limits = ", ".join(f"{name!r} ({problem.limits[name]})" for name in names)
+    words = [(name, str(problem.limits[name])) for name in names]
+    limits = ", ".join(f"{name!r} ({text})" if name != text else name for name, text in words)
     short = form.limits.excess(found.pair_occupancy) * form.limits.units
     broken = [(name, amount) for name, amount in zip(form.limits.names, short, strict=True) if amount > 0]
     needed = ", ".join(f"{name!r} by {amount:.6g}" for name, amount in broken)

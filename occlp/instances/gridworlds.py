@@ -85,7 +85,7 @@ def russell_norvig_grid(*, living_reward: Number = -0.04, slip: Number = 0.2, di
     slip : number
         Probability of moving sideways, half to each side.
     discount : number
-        The book's figures have 1: ask for ``criterion="total"`` with ``discount=1``.
+        The book's figures have 1, which is not a discounted question.
 
     References
     ----------

@@ -212,7 +212,7 @@ def _limit_notes(env: Any) -> list[str]:
     limit = getattr(getattr(env, "spec", None), "max_episode_steps", None)
     if not limit or limit < 0:
         return []
-    return [f"the time limit of {limit} steps is ignored: the model has no clock (see MDP.unrolled)"]
+    return [f"the time limit of {limit} steps is ignored: the model has no clock"]
 
 
 def _reach_notes(mdp: MDP) -> list[str]:

@@ -97,7 +97,7 @@ class SoftPolicyIteration:
             bracket = relative_values(chain, values)
             values, low = bracket.high, bracket.low if bracket.low.any() else None
             yield _Soft(probabilities, chain, (values, low), bracket.lower)
-            if bracket.upper <= last:  # no progress beyond rounding
+            if bracket.lower - last <= bracket.upper - bracket.lower:  # no progress beyond rounding
                 return
             last = bracket.lower
             probabilities = term.policy(pair_residuals(form, values, low, rewards)[0])

@@ -138,10 +138,8 @@ class TestWhatIsSaid:
 
     def test_elsewhere_it_does_the_sensible_thing(self, machine):
         """In states that the policy never reaches it is greedy, not whatever the program left there."""
-        start = machine.replace(initial="worn")
-        problem = oc.Problem(start, constraints=[oc.conditional("new", "run") <= 0])
-        result = oc.solve(problem, oc.DeterministicProgram())
-        assert not result.visited[2]
+        result = oc.solve(oc.Problem(machine, constraints=[oc.expected("wear") <= 0.1]), oc.DeterministicProgram())
+        assert result.visited.tolist() == [True, True, False]
         assert result.policy.actions["broken"] == "repair"
 
 

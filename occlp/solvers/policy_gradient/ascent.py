@@ -161,7 +161,7 @@ def policy_gradient(
     Examples
     --------
     >>> import occlp as oc
-    >>> mdp = oc.instances.get("howard-toymaker")
+    >>> mdp = oc.instances.get("kakade-two-state")
     >>> oc.policy_gradient(mdp, oc.Policy.uniform(mdp)).shape
     (2, 2)
     """
