@@ -136,7 +136,7 @@ def maximize_ratio(
     while len(steps) < max_solves:
         parameter = ratio
         found = ask(problem, above - parameter * below, solver)
-        upper = min(upper, parameter + max(found.certificate.upper, 0.0) / floor)
+        upper = float(min(upper, parameter + max(found.certificate.upper, 0.0) / floor))
         ratio = float(above @ found.pair_occupancy) / float(below @ found.pair_occupancy)
         steps.append({"parameter": parameter, "value": ratio, "upper": upper})
         if ratio > parameter:

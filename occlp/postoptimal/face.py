@@ -19,13 +19,14 @@ from scipy import sparse
 from occlp._typing import AnyArray, BoolArray, FloatArray, frozen
 from occlp.certificate import priced, to_prices
 from occlp.chain import occupancy, policy_chain
-from occlp.errors import InvalidProblem, Unsupported
+from occlp.errors import InvalidProblem, NotCertified, Unsupported
 from occlp.evaluation import formulate, pair_residuals
 from occlp.model import MDP, Pairs
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Result, Status
 from occlp.solvers.dynamic_programming import policy_iterations
+from occlp.solving import solve
 from occlp.standard import StandardForm
 
 #: Prices (rows and rewards have size one) above which a constraint has to be tight at every optimum.
@@ -156,6 +157,17 @@ def optimal_face(problem: Problem, result: Result) -> OptimalFace:
         problem, form, policy, bool(same), prices, rewards, values, low, advantages,
         result.pair_occupancy, result.visited,
     )  # fmt: skip
+
+
+def best_on_face(question: Problem) -> Result:
+    """Answer a question that `OptimalFace.restricted` made; raises `NotCertified` where nothing was found.
+
+    Such questions have an answer, the occupancy that the face was made from; but they may have only that one.
+    """
+    result = solve(question, check=False)
+    if not np.isfinite(result.gap):
+        raise NotCertified(f"the optimal face could not be searched: {result.message}", result)
+    return result
 
 
 def solve_rewards(

@@ -53,7 +53,7 @@ def bound_derivatives(face: OptimalFace) -> dict[str, OneSided]:
         low, high = search.extreme(k, 1.0), search.extreme(k, -1.0)
         unit = form.scale / form.limits.units[k]
         # Raising the bound of ≤ relaxes it, and of a concave optimum the right derivative is the smaller one.
-        ends = [form.sign * form.limits.signs[k] * unit * price + 0.0 for price in (high, low)]
+        ends = [float(form.sign * form.limits.signs[k] * unit * price) + 0.0 for price in (high, low)]
         found[name] = OneSided(*(ends if form.limits.signs[k] > 0 else reversed(ends)))
     return found
 

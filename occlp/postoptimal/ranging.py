@@ -10,13 +10,14 @@ by Newton's method, each step an ordinary MDP. Source: Puterman 2005, section 6.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.chain import Chain, policy_chain
+from occlp.chain import Chain, policy_chain, relative_values
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import pair_residuals
 from occlp.postoptimal.face import OptimalFace, best_occupancy, policy_occupancy
@@ -37,10 +38,13 @@ class RewardRanging:
             )
         if not face.intact:
             raise InvalidProblem(
-                "the returned policy is optimal only within the tolerance, so no reward has a range. Ask an exact "
-                "method to finish it: oc.solve(problem, oc.PolicyIteration(), start=result)."
+                "the returned policy is optimal only within the tolerance, so no reward has a range. "
+                "Analyse the answer of an exact method: oc.solve(problem, oc.PolicyIteration())."
             )
         self.face = face
+        # What a chain keeps for itself does not depend on its rewards, so it serves all pairs.
+        self._factors: dict[str, Any] = {}
+        self._own = {field.name for field in fields(Chain)}
 
     def interval(self, pair: int) -> tuple[float, float]:
         """How much the reward of a pair may fall and rise, (≤ 0, ≥ 0), in the units of the standard form."""
@@ -74,16 +78,14 @@ class RewardRanging:
 
     def _response(self, pair: int) -> FloatArray:
         """Relative values of the reward "one at this pair" under the policy: a column of the inverse basis."""
-        form, chain = self.face.form, self._chain
-        state = int(form.states[pair])
+        form = self.face.form
         earned = np.zeros(form.n_states)
-        earned[state] = self.face.policy.pair_probabilities[pair]
-        chain, resolvent, values = replace(chain, rewards=earned), chain.resolvent, np.zeros(form.n_states)
-        for _ in range(3):  # the first solve, and two of refinement
-            left, _ = chain.residuals(values)
-            step = resolvent.columns(left - 0.5 * (left.min() + left.max()))
-            values = values + (step - step[state])
-        return values
+        earned[form.states[pair]] = self.face.policy.pair_probabilities[pair]
+        chain = replace(self._chain, rewards=earned)
+        vars(chain).update(self._factors)
+        bracket = relative_values(chain)
+        self._factors = {name: value for name, value in vars(chain).items() if name not in self._own}
+        return bracket.high + bracket.low
 
     def _breakpoint(self, pair: int, direction: float) -> float:
         """Largest change in a direction under which the policy stays optimal; inf where there is no end."""
@@ -93,7 +95,7 @@ class RewardRanging:
         unit[pair] = direction
         other = best_occupancy(form, pairs, unit)
         change = float(unit @ other - unit @ own)
-        if change <= ROUNDING:
+        if change <= ROUNDING * max(own[pair], other[pair]):  # both are accurate relative to themselves
             return float(np.inf)
         step = np.inf
         for _ in range(MOST_STEPS):

@@ -19,12 +19,11 @@ from scipy import sparse
 from occlp._typing import FloatArray, frozen
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
-from occlp.postoptimal.face import OptimalFace, optimal_face
+from occlp.postoptimal.face import OptimalFace, best_on_face, optimal_face
 from occlp.postoptimal.prices import OneSided, bound_derivatives
 from occlp.postoptimal.ranging import RewardRanging
 from occlp.problem import Problem, as_problem
 from occlp.result import Result
-from occlp.solving import solve
 
 #: Occupancies that differ by more than this are different.
 DISTINCT = 1e-9
@@ -163,8 +162,9 @@ class Sensitivity:
         form = self.face.form
         reward = float(self.face.problem.mdp.pair_rewards[pair])
         fall, rise = self._ranging.interval(pair)
-        ends = reward + form.sign * form.scale * fall, reward + form.sign * form.scale * rise
-        return min(ends), max(ends)
+        ends = (float(reward + form.sign * form.scale * step) for step in (fall, rise))
+        low, high = sorted(ends)
+        return low, high
 
     def _pair(self, state: Hashable, action: Hashable) -> int:
         pairs = self.result.pairs
@@ -242,7 +242,7 @@ def other_optimum(face: OptimalFace, tol: float) -> FloatArray | None:
     for sign in (1.0, -1.0):
         question, kept = face.restricted(tol, sign * weights)
         found = np.zeros(face.form.n_pairs)
-        found[kept] = solve(question, check=False).pair_occupancy
+        found[kept] = best_on_face(question).pair_occupancy
         distance = float(np.abs(found - face.pair_occupancy).max())
         if distance > farthest:
             far, farthest = found, distance

@@ -21,7 +21,7 @@ from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import formulate, pair_residuals
 from occlp.model import MDP
 from occlp.policy import Policy
-from occlp.postoptimal.face import OptimalFace, optimal_face
+from occlp.postoptimal.face import OptimalFace, best_on_face, optimal_face
 from occlp.problem import Problem, as_problem
 from occlp.result import Result
 from occlp.solvers.base import Iterate, Start
@@ -148,7 +148,7 @@ def _best_linear(
     expression = what if isinstance(what, LinearExpression) else expected(what)
     rewards = expression.coefficients(face.problem.mdp, face.problem.rest)
     question, kept = face.restricted(tol, rewards, sense)
-    found = solve(question, check=False)
+    found = best_on_face(question)
     ends = found.objective, found.certificate.lower, found.certificate.upper
     return _extended(face, kept, found.policy.pair_probabilities), ends
 

@@ -30,6 +30,10 @@ from occlp.terms import JointTerm, PolicyTerm
 NO_SHARE = 1e-6
 #: Pull towards the last point, relative to the curvature; makes faces with several optima solvable.
 PROXIMITY = 1e-9
+#: By how much the score of a pair outside a face must be the better one for it to join, in sizes of the objective.
+GAINING = 1e-9
+#: What keeps the matrix regular where flow rows and limits depend on each other.
+RIDGE = 1e-14
 #: Curvatures below this share of the largest count as this share.
 FLAT = 1e-9
 
@@ -116,8 +120,9 @@ class _Face:
         self.values[visited] = dual[: len(visited)]
         self.prices = np.zeros(len(form.limits.names))
         self.prices[tight] = dual[len(visited) : len(visited) + len(tight)]
-        small = np.abs(move) <= 1e-13 * self.point[free]
-        self.settled = not self._mend() and full and bool(small.all())
+        if full:  # the duals of a step that was cut short say nothing about the pairs outside
+            small = np.abs(move) <= 1e-13 * self.point[free]
+            self.settled = not self._mend() and bool(small.all())
         return True
 
     def iterate(self, problem: Problem) -> Iterate:
@@ -132,22 +137,41 @@ class _Face:
 
         Pairs are measured in units of their curvature, which ranges over many powers of ten.
         """
-        point = self.point[free]
-        hessian = sparse.csr_array(sparse.csr_array(self.term.hessian(self.point))[free][:, free])
-        curvature = -hessian.diagonal()
-        units = sparse.diags_array(1.0 / np.sqrt(np.maximum(curvature, FLAT * curvature.max() + 1e-300)))
-        scaled = units @ hessian @ units - PROXIMITY * sparse.eye_array(len(free))
+        point, n = self.point[free], len(free)
+        curvature, others, weights = self._curvature(free)
+        diagonal = curvature.diagonal() + weights @ others.power(2)
+        units = sparse.diags_array(1.0 / np.sqrt(np.maximum(diagonal, FLAT * diagonal.max() + 1e-300)))
+        scaled = -(units @ curvature @ units) - PROXIMITY * sparse.eye_array(n)
         slope = self.form.rewards[free] + self.term.gradient(self.point)[free]
-        bordered = rows @ units
-        system = sparse.block_array([[scaled, -bordered.T], [-bordered, 1e-14 * sparse.eye_array(len(target))]])
+        flow, others = rows @ units, others @ units
+        system = sparse.csc_array(
+            sparse.block_array(
+                [[scaled, -flow.T, -others.T], [-flow, None, None], [-others, None, sparse.diags_array(1.0 / weights)]]
+            )
+        )
+        ridge = np.zeros(system.shape[0])
+        ridge[n : n + len(target)] = RIDGE
         try:
-            factors: Any = splu(sparse.csc_array(system))
+            factors: Any = splu(sparse.csc_array(system + sparse.diags_array(ridge)))
         except RuntimeError:  # exactly singular
             return None
-        solution = factors.solve(np.concatenate([-(units @ slope), rows @ point - target]))
+        right = np.concatenate([-(units @ slope), rows @ point - target, np.zeros(len(weights))])
+        solution = factors.solve(right)
+        for _ in range(2):  # the ridge is taken out again
+            solution = solution + factors.solve(right - system @ solution)
         if not np.isfinite(solution).all():
             return None
-        return units @ solution[: len(free)], solution[len(free) :]
+        return units @ solution[:n], solution[n : n + len(target)]
+
+    def _curvature(self, free: Any) -> tuple[Any, Any, FloatArray]:
+        """Minus the second derivative as a matrix M plus Cᵀ diag(w) C: M [free, free], C [k, free] and w [k]."""
+        factors = self.term.low_rank(self.point)
+        if factors is None:
+            hessian = sparse.csr_array(self.term.hessian(self.point))
+            return sparse.csr_array(-hessian[free][:, free]), sparse.csr_array((0, len(free))), np.zeros(0)
+        rows = sparse.csr_array(sparse.csr_array(factors[0])[:, free])
+        used = np.flatnonzero(np.diff(rows.indptr))
+        return sparse.csr_array((len(free), len(free))), sparse.csr_array(rows[used]), factors[1][used]
 
     def _rows(self, free: Any, visited: Any, tight: Any) -> Any:
         blocks = [self.flow[visited][:, free], sparse.csr_array(self.form.limits.rows[tight][:, free])]
@@ -179,14 +203,48 @@ class _Face:
         """
         form = self.form
         rewards, _ = priced(form, form.limits.feasible_prices(self.prices))
-        scores, _ = pair_residuals(form, self.values, None, rewards)
-        slope = self.term.gradient(np.maximum(self.point, 1e-300))
-        total = np.where(self.term.support, scores + slope, -np.inf)
-        level = float(np.median(total[self.free])) if self.free.any() else 0.0
-        gaining = self.term.support & ~self.free & (total > level + 1e-9)
+        rewards = rewards + self.term.gradient(np.maximum(self.point, 1e-300))
+        scores, _ = pair_residuals(form, self.values, None, np.where(self.term.support, rewards, -1e300))
+        level = float(np.median(scores[self.free])) if self.free.any() else 0.0
+        others = self._value_the_others(rewards - level)
+        scores, _ = pair_residuals(form, self.values, None, np.where(self.term.support, rewards, -1e300))
+        gaining = ~self.free & (scores > level + GAINING * max(1.0, self.term.spread))
+        if gaining.any():
+            gaining[others] = True  # so that what enters a state that was not visited can leave it
         self.free |= gaining
         self.point[gaining] = np.maximum(self.point[gaining], 1e-12)
         tight = form.limits.equal | (self.tight & (self.prices > 0)) | (form.limits.rows @ self.point > 1e-12)
         changed = bool(gaining.any() or (tight != self.tight).any())
         self.tight = tight
         return changed
+
+    def _value_the_others(self, rewards: FloatArray) -> Any:
+        """Give the states without mass the least values at which nothing gains there: policy iteration on them.
+
+        Returns the pair chosen in each of them.
+        """
+        form = self.form
+        outside = np.ones(form.n_states, dtype=np.bool_)
+        outside[form.states[self.free]] = False
+        others = np.flatnonzero(outside)
+        pairs = np.flatnonzero(outside[form.states] & self.term.support)
+        if not len(others) or len(np.unique(form.states[pairs])) < len(others):
+            return pairs[:0]
+        first = np.searchsorted(form.states[pairs], others)
+        columns = sparse.csr_array(self.flow.T)[pairs]  # row k holds e_s − γ p of pair k
+        inside, known = columns[:, others], columns[:, np.flatnonzero(~outside)] @ self.values[~outside]
+        chosen = first
+        for _ in range(100):
+            try:
+                factors: Any = splu(sparse.csc_array(inside[chosen]))
+            except RuntimeError:  # undiscounted, and closed
+                return pairs[:0]
+            values = factors.solve((rewards[pairs] - known)[chosen])
+            scores = rewards[pairs] - known - inside @ values
+            top = np.maximum.reduceat(scores, first)
+            if not top.max() > 1e-12 * (1.0 + np.abs(values).max()):
+                break
+            best = np.flatnonzero(scores == np.repeat(top, np.diff([*first, len(pairs)])))
+            chosen = best[np.searchsorted(best, first)]
+        self.values[others] = values
+        return pairs[chosen]

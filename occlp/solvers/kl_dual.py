@@ -54,7 +54,9 @@ class KLDual:
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
         if not isinstance(problem.regularizer or problem.utility, KL | OccupancyEntropy):
-            return "it is for the joint KL and the entropy of the occupancy; OccupancyProgram answers the others"
+            return (
+                "it needs a KL term or the entropy of the occupancy; oc.solve without a solver chooses for the others"
+            )
         return None
 
     def iterate(

@@ -23,6 +23,8 @@ from occlp.terms import ConditionalKL, PolicyEntropy, PolicyTerm
 PRICE_STEPS = 60
 #: A step on the prices changes no advantage by more than this many strengths.
 REACH = 8.0
+#: Halvings of a step before it is given up.
+HALVINGS = 40
 
 
 @dataclass(frozen=True)
@@ -177,30 +179,44 @@ class _Dual:
         return _Point(prices, soft, -(form.limits.rows @ mass), hessian, advantages)
 
     def step(self, point: _Point, enough: float) -> _Point | None:
-        """A projected Newton step with a line search; None where the decrease promised is below `enough`."""
-        limits = self.form.limits
-        free = limits.equal | (point.prices > 0) | (point.gradient < 0)
-        if not free.any():
-            return None
-        inside = point.hessian[np.ix_(free, free)]
-        ridge = 1e-13 * float(np.trace(inside)) + 1e-300
-        direction = np.zeros(len(free))
-        direction[free] = np.linalg.solve(inside + ridge * np.eye(len(inside)), -point.gradient[free])
+        """A Newton step with a line search; None where the decrease promised is below `enough`."""
+        direction = self._direction(point)
+        slope = -float(point.gradient @ direction)
         moved = float(np.abs(direction @ point.advantages).max())
         length = min(1.0, REACH * self.term.strength / moved) if moved > 0 else 1.0
-        if not np.isfinite(length * direction).all():
-            return None
-        while length > 1e-12:
-            prices = limits.feasible_prices(point.prices + length * direction)
-            promised = float(point.gradient @ (point.prices - prices))
-            if promised <= enough:
+        for _ in range(HALVINGS):
+            if not slope * length > enough:
                 return None
+            prices = self.form.limits.feasible_prices(point.prices + length * direction)
             soft = self.optimum(prices, point.soft.values[0])
             # Near the optimum the decrease drowns in rounding: the full step is then the right one.
-            if soft.lower <= point.soft.lower - 1e-4 * promised or promised <= 1e-13 * (1.0 + abs(soft.lower)):
+            decreased = soft.lower <= point.soft.lower - 1e-4 * length * slope
+            if decreased or length * slope <= 1e-13 * (1.0 + abs(soft.lower)):
                 return self.at(prices, soft.values[0], soft)
             length *= 0.5
         return None
+
+    def _direction(self, point: _Point) -> FloatArray:
+        """To the least of the quadratic model among prices of the right sign, [k], by a search for those at zero."""
+        equal, prices, gradient = self.form.limits.equal, point.prices, point.gradient
+        diagonal = np.diag(point.hessian)
+        floor = 1e-12 * diagonal.max() + 1e-20
+        hessian = point.hessian + np.diag(np.maximum(floor - diagonal, 1e-13 * diagonal))
+        direction = np.zeros(len(prices))
+        zero = ~equal & (prices == 0) & (gradient >= 0)
+        for _ in range(3 * len(prices) + 3):
+            direction[zero] = -prices[zero]
+            fixed = gradient + hessian[:, zero] @ direction[zero]
+            direction[~zero] = np.linalg.solve(hessian[np.ix_(~zero, ~zero)], -fixed[~zero])
+            below = ~zero & ~equal & (prices + direction < 0)
+            leaving = np.where(zero, gradient + hessian @ direction, 0.0)
+            if below.any():
+                zero = zero | below
+            elif leaving.min() < 0:
+                zero[int(np.argmin(leaving))] = False
+            else:
+                break
+        return direction
 
 
 def _iterate(problem: Problem, form: StandardForm, soft: _Soft, prices: FloatArray | None = None) -> Iterate:

@@ -78,6 +78,10 @@ class Term:
         """Return the second derivative as a sparse [pairs, pairs] matrix, where f is `smooth`."""
         raise NotImplementedError
 
+    def low_rank(self, occupancy: FloatArray) -> tuple[Any, FloatArray] | None:
+        """Return C [k, pairs] (sparse) and w [k] with second derivative −Cᵀ diag(w) C, or None where k is not small."""
+        return None
+
     def pair_bonus(self, probabilities: FloatArray) -> FloatArray | None:
         """Return b [pairs] with f(d^π) = Σ d^π b where f is linear in d at a fixed policy, else None."""
         return None

@@ -127,12 +127,15 @@ class CustomTerm(Term):
         return sparse.csr_array(0.5 * (columns + columns.T))
 
     def _size(self) -> float:
-        """How much f changes over the simplex, from its gradient at two points in the middle."""
-        function = _Differentiable(self.function, self.n_pairs)
-        weights = np.arange(1.0, self.n_pairs + 1.0)
-        slopes = [function.at(point / point.sum())[1] for point in (np.ones(self.n_pairs), weights)]
-        found = max((float(np.ptp(slope)) for slope in slopes if np.isfinite(slope).all()), default=0.0)
-        return found if 0.0 < found < math.inf else 1.0
+        """How much f changes over the simplex, from its gradient in the middle and its values at some corners."""
+        function, n = _Differentiable(self.function, self.n_pairs), self.n_pairs
+        weights = np.arange(1.0, n + 1.0)
+        middle, slope = function.at(np.full(n, 1.0 / n))
+        slopes = [slope, function.at(weights / weights.sum())[1]]
+        corners = [function.at(np.eye(1, n, k)[0])[0] for k in {0, n // 2, n - 1}]
+        sizes = [float(np.ptp(slope)) for slope in slopes] + [abs(middle - corner) for corner in corners]
+        found = max((size for size in sizes if math.isfinite(size)), default=0.0)
+        return found if found > 0.0 else 1.0
 
 
 class _Differentiable:

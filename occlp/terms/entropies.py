@@ -132,7 +132,12 @@ class StateTerm(Term):
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ / d(s) within each state."""
+        member, weights = self.low_rank(occupancy)
+        return -(member.T @ sparse.diags_array(weights) @ member)
+
+    def low_rank(self, occupancy: FloatArray) -> tuple[Any, FloatArray]:
+        """Which pair belongs to which state, and τ / d(s)."""
         totals = np.maximum(np.add.reduceat(occupancy, self.start[:-1]), 1e-300)
         shape = (len(totals), len(occupancy))
         member = sparse.csr_array((np.ones(len(occupancy)), np.arange(len(occupancy)), self.start), shape=shape)
-        return member.T @ sparse.diags_array(-self.strength / totals) @ member
+        return member, self.strength / totals

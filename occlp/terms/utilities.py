@@ -160,9 +160,12 @@ class LogTerm(Term):
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−Σ w c cᵀ / (c·d)²."""
-        means = np.maximum(self.rows @ occupancy, 1e-150)
-        rows = sparse.csr_array(self.rows)
-        return -(rows.T @ sparse.diags_array(self.weights / means**2) @ rows)
+        rows, weights = self.low_rank(occupancy)
+        return -(rows.T @ sparse.diags_array(weights) @ rows)
+
+    def low_rank(self, occupancy: FloatArray) -> tuple[Any, FloatArray]:
+        """The rows c, and w / (c·d)²."""
+        return sparse.csr_array(self.rows), self.weights / np.maximum(self.rows @ occupancy, 1e-150) ** 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -208,6 +208,20 @@ def test_states_that_are_not_visited_are_greedy_in_the_certified_values_and_flag
         np.testing.assert_allclose(result.state_values, doubles(values), rtol=1e-9)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_before_it_is_polished_the_policy_is_greedy_where_the_program_puts_no_mass(backend):
+    """The occupancy says nothing of such states: d/Σd would be noise, or 0/0."""
+    mdp = oc.instances.get("garnet", n_states=8, n_actions=4, branching=2, seed=3, discount=0.9)
+    rows = np.zeros((64, 16))
+    rows[:32, :8] = rows[32:, 8:] = mdp.transitions.toarray()
+    rewards = np.concatenate([mdp.pair_rewards, mdp.pair_rewards[::-1]])
+    mdp = oc.MDP.from_arrays(rows.reshape(16, 4, 16), rewards.reshape(16, 4), discount=0.9, initial=0)
+    (step,) = oc.OccupancyProgram(backend).iterate(oc.Problem(mdp), tol=1e-8, rng=np.random.default_rng(0))
+    scores = (mdp.pair_rewards + 0.9 * mdp.transitions @ step.values).reshape(16, 4)
+    assert step.policy.probabilities[8:].max(axis=1).tolist() == [1.0] * 8
+    np.testing.assert_array_equal(step.policy.probabilities[8:].argmax(axis=1), scores[8:].argmax(axis=1))
+
+
 def test_a_tie_may_be_randomised_and_is_certified_all_the_same():
     mdp = oc.MDP.from_arrays(np.ones((1, 3, 1)), [[1.0, 1.0, 0.0]], discount=0.9)
     result = oc.solve(mdp, oc.OccupancyProgram("CLARABEL"))  # an interior point keeps both
