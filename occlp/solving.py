@@ -11,13 +11,15 @@ import numpy as np
 
 from occlp.certificate import Certificate, certify, certify_infeasible
 from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unsupported
-from occlp.evaluation import Evaluation, assess, formulate, to_evaluation
+from occlp.evaluation import Assessment, Evaluation, assess, formulate, to_evaluation
 from occlp.model import MDP
+from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
 from occlp.result import Result, Status, Timing
 from occlp.solvers import default_solver, polisher
 from occlp.solvers.base import InfeasibleProof, Iterate, Solver, SolverFailure, Start, start_policy
 from occlp.solvers.decomposition import minimal_conflict
+from occlp.solvers.dynamic_programming import improved
 from occlp.terms import Utility
 from occlp.tracking import Reference, Tracker
 
@@ -304,10 +306,25 @@ def _check_options(tol: Any, atol: Any, certify: str) -> None:
         raise Unsupported(f"certify={certify!r} is not available in this version; 'float' is.")
 
 
-def _judge(problem: Problem, tracker: Tracker) -> tuple[Certificate, Any]:
+def _judge(problem: Problem, tracker: Tracker) -> tuple[Certificate, Evaluation]:
     form = formulate(problem)
     found, upper, kept = tracker.final()
-    return certify(problem, form, found, upper, kept=kept), to_evaluation(problem, form, tracker.best_policy, found)
+    policy, found = _settle(problem, tracker.best_policy, found)
+    return certify(problem, form, found, upper, kept=kept), to_evaluation(problem, form, policy, found)
+
+
+def _settle(problem: Problem, policy: Policy, found: Assessment) -> tuple[Policy, Assessment]:
+    """Make the policy greedy in the states that it never visits; what it earns does not change by that."""
+    form, free = formulate(problem), ~found.chain.visited
+    if form.term is not None or problem.limits or not free.any():
+        return policy, found
+    for _ in range(MOST_IMPROVEMENTS):
+        bracket = found.bracket
+        better = improved(form, policy, bracket.high, bracket.low if bracket.low.any() else None, among=free)
+        if better is None:
+            break
+        policy, found = better, assess(form, better.pair_probabilities, bracket.high)
+    return policy, found
 
 
 def _disprove(problem: Problem, proof: InfeasibleProof) -> tuple[Certificate, Evaluation, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from occlp._typing import FloatArray, IntArray
+from occlp._typing import BoolArray, FloatArray, IntArray
 from occlp.chain import Bracket, policy_chain, relative_values
 from occlp.errors import InvalidProblem
 from occlp.evaluation import formulate, pair_residuals
@@ -155,7 +155,7 @@ def policy_iterations(
         best = max(best, bracket.lower)
         values, low = bracket.high, bracket.low if bracket.low.any() else None
         yield policy, bracket
-        better = _improved(form, policy, values, low)
+        better = improved(form, policy, values, low)
         if better is None:
             return
         # Far from the optimum sweeps are cheaper than solves; two doubles a value are near it.
@@ -208,8 +208,13 @@ def _modified(problem: Problem, start: Start, *, evaluation_sweeps: int, rounds:
         yield _iterate(form, Policy.from_choice(pairs, choice), proved, None)
 
 
-def _improved(form: StandardForm, policy: Policy, high: FloatArray, low: FloatArray | None) -> Policy | None:
-    """Switch every state whose best action beats the policy beyond rounding; None when there is none."""
+def improved(
+    form: StandardForm, policy: Policy, high: FloatArray, low: FloatArray | None, among: BoolArray | None = None
+) -> Policy | None:
+    """Switch every state whose best action beats the policy beyond rounding; None when there is none.
+
+    `among` [S] restricts the switches to some states.
+    """
     rho, error = pair_residuals(form, high, low)
     first = form.start[:-1]
     probabilities = policy.pair_probabilities
@@ -219,6 +224,8 @@ def _improved(form: StandardForm, policy: Policy, high: FloatArray, low: FloatAr
     # A policy that keeps mass on an inferior action must give it up, even where the mean hides it.
     worst = np.minimum.reduceat(np.where(probabilities > 0, rho, np.inf), first)
     switch = top - worst > doubt
+    if among is not None:
+        switch &= among
     if not switch.any():
         return None
     attained = np.flatnonzero(rho == top[form.states])

@@ -51,9 +51,6 @@ def test_policy_iteration_ends_with_a_policy_that_is_optimal_in_every_state(mdp,
     np.testing.assert_allclose(oc.evaluate(problem, last.policy).state_values, values, rtol=0, atol=1e-12 * scale)
 
 
-@pytest.mark.xfail(
-    reason="of policies that are equally good where it counts the first is kept, whatever it does elsewhere"
-)
 @pytest.mark.parametrize("method", [HOWARD, oc.ModifiedPolicyIteration(), oc.ValueIteration()], ids=str)
 def test_answers_are_greedy_in_states_out_of_reach(method):
     mdp = oc.MDP.from_pairs(
