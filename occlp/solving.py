@@ -207,6 +207,7 @@ class _Outcome:
     samples: int = 0
     stopped: str | None = None
     failure: str | None = None
+    note: str = ""
     proof: InfeasibleProof | None = None
 
 
@@ -233,6 +234,7 @@ class _Job:
         try:
             for last in iterates():
                 outcome.iterations, outcome.samples = outcome.iterations + 1, last.samples
+                outcome.note = str(last.claims.get("note", ""))
                 if self._finished(last, outcome):
                     break
         except KeyboardInterrupt:
@@ -356,4 +358,5 @@ def _verdict(certificate: Certificate, tol: float, atol: float, outcome: _Outcom
         gap = f"the policy breaks the constraints by {certificate.violation:.3g}"
     if outcome.stopped is not None:
         return Status.LIMIT, f"Stopped by {outcome.stopped}; {gap}."
-    return Status.BOUNDED, f"The method finished, but {gap}.{mended}"
+    note = f" {outcome.note}" if outcome.note else ""
+    return Status.BOUNDED, f"The method finished, but {gap}.{mended}{note}"

@@ -200,12 +200,12 @@ def test_kl_bounds_hold_for_any_values(data, mdp, sense, strength, size):
 
 
 @pytest.mark.xfail(reason="the rounding of the divergence itself is left out where one pair has all the mass")
-@pytest.mark.parametrize("sense", ["maximize", "minimize"])
-def test_what_a_policy_attains_with_a_kl_term_is_rounded_outwards(sense):
+def test_what_a_policy_attains_with_a_kl_term_is_rounded_outwards():
     for seed in range(20):
         prior = np.random.default_rng(seed).dirichlet(np.ones(2))
         mdp = oc.MDP.from_arrays(np.ones((1, 2, 1)), [[0.0, 1.0]], discount=0.5)
-        problem = oc.Problem(mdp, sense=sense, regularizer=oc.KL(1e-3, oc.Policy.from_table(mdp, prior[None])))
+        kl = oc.KL(1e-3, oc.Policy.from_table(mdp, prior[None]))
+        problem = oc.Problem(mdp, sense="minimize", regularizer=kl)
         result = oc.solve(problem)
         assert encloses(result.certificate, exact_objective(problem, result.policy))
 

@@ -32,6 +32,8 @@ NO_SHARE = 1e-6
 PROXIMITY = 1e-9
 #: By how much the score of a pair outside a face must be the better one for it to join, in sizes of the objective.
 GAINING = 1e-9
+#: Steps that move more mass than this stop at the first pair that has none left.
+TRUSTED = 0.1
 #: What keeps the matrix regular where flow rows and limits depend on each other.
 RIDGE = 1e-14
 #: Curvatures below this share of the largest count as this share.
@@ -120,7 +122,7 @@ class _Face:
         self.values[visited] = dual[: len(visited)]
         self.prices = np.zeros(len(form.limits.names))
         self.prices[tight] = dual[len(visited) : len(visited) + len(tight)]
-        if full:  # the duals of a step that was cut short say nothing about the pairs outside
+        if full:  # the duals of a step that was cut say nothing about the pairs outside
             small = np.abs(move) <= 1e-13 * self.point[free]
             self.settled = not self._mend() and bool(small.all())
         return True
@@ -180,21 +182,25 @@ class _Face:
         return sparse.csr_array(sparse.vstack(blocks))
 
     def _move(self, free: Any, move: FloatArray) -> bool:
-        """Go as far as the mass stays positive; pairs that would turn negative leave the face.
+        """Take the step; pairs that would turn negative leave the face, but not all of a state.
 
-        Returns whether the whole step was taken.
+        Returns whether none did.
         """
-        point = self.point[free]
+        states, point = self.form.states[free], self.point[free]
         shrinking = move < 0
         limit = float((point[shrinking] / -move[shrinking]).min(initial=np.inf))
-        length = 1.0 if limit > 1.0 else 0.95 * limit
+        length = 1.0 if np.abs(move).sum() <= TRUSTED else min(limit, 1.0)  # no pair beyond the first in a long step
         new = point + length * move
+        negative = shrinking & (new <= 1e-12 * point)
+        if negative.any():
+            first = np.flatnonzero(np.diff(states, prepend=-1))
+            last = np.maximum.reduceat(new, first)[np.cumsum(np.diff(states, prepend=-1) > 0) - 1]
+            kept = negative & (new == last)
+            new[kept] = 0.05 * point[kept]
+            new[negative & ~kept] = 0.0
+            self.free[free[negative & ~kept]] = False
         self.point[free] = new
-        if limit <= 1.0:
-            gone = free[(new < 1e-9 * max(new.max(), 1e-300)) & (move < 0)]
-            self.point[gone] = 0.0
-            self.free[gone] = False
-        return limit > 1.0
+        return not bool(negative.any())
 
     def _mend(self) -> bool:
         """Pairs that would gain join the face, constraints with a price of the wrong sign leave it.
