@@ -171,8 +171,9 @@ def _limits(problem: Problem) -> Limits:
         cost = limit.expression.coefficients(problem.mdp, problem.rest)
         difference = signs[k] * (cost - limit.bound)
         size = float(np.abs(difference).max())
-        units[k] = size if size > 0 else 1.0
         ranges[k] = float(cost.max() - cost.min()) or max(float(np.abs(cost).max()), 1.0)
+        # A constant cost that misses its bound by rounding is not infeasible.
+        units[k] = size if size > 1e-12 * ranges[k] else ranges[k]
         rows[k] = difference / units[k]
     equal = np.array([limit.relation == "==" for limit in limits], dtype=np.bool_)
     return Limits(tuple(problem.limits), frozen(rows), equal, units, ranges, signs)
