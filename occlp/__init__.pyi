@@ -21,6 +21,13 @@ from .errors import Unbounded as Unbounded
 from .errors import Unsupported as Unsupported
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .graph import ChainClass as ChainClass
+from .graph import EndComponent as EndComponent
+from .graph import GoalStructure as GoalStructure
+from .graph import RecurrentClass as RecurrentClass
+from .graph import Structure as Structure
+from .graph import recurrent_classes as recurrent_classes
+from .graph import structure as structure
 from .mixture import Mixture as Mixture
 from .mixture import MixtureEvaluation as MixtureEvaluation
 from .mixture import mixture as mixture
