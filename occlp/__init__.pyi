@@ -64,6 +64,7 @@ from .shares import conditional as conditional
 from .shares import ratio as ratio
 from .solvers import Decomposition as Decomposition
 from .solvers import KLDual as KLDual
+from .solvers import MirrorDescent as MirrorDescent
 from .solvers import ModifiedPolicyIteration as ModifiedPolicyIteration
 from .solvers import NaturalPolicyGradient as NaturalPolicyGradient
 from .solvers import OccupancyProgram as OccupancyProgram

@@ -36,3 +36,28 @@ def score_gradient(start: IntArray, probabilities: FloatArray, weights: FloatArr
         for k in range(start[s], start[s + 1]):
             out[k] = weights[k] - probabilities[k] * total
     return out
+
+
+@kernel
+def project(start: IntArray, points: FloatArray) -> FloatArray:
+    """Euclidean projection of the pairs of each state on the simplex, [pairs].
+
+    Source: Held, Wolfe and Crowder (1974): max(x − τ, 0) with τ such that the sum is one.
+    """
+    out = np.empty(len(points))
+    for s in range(len(start) - 1):
+        first, last = start[s], start[s + 1]
+        ordered = np.sort(points[first:last])[::-1]
+        total, threshold = 0.0, 0.0
+        for i in range(last - first):
+            total += ordered[i]
+            candidate = (total - 1.0) / (i + 1)
+            if ordered[i] > candidate:
+                threshold = candidate
+        total = 0.0
+        for k in range(first, last):
+            out[k] = max(points[k] - threshold, 0.0)
+            total += out[k]
+        for k in range(first, last):
+            out[k] /= total
+    return out

@@ -9,7 +9,7 @@ from occlp.solvers.dynamic_programming import ModifiedPolicyIteration, PolicyIte
 from occlp.solvers.face_newton import FaceNewton
 from occlp.solvers.kl_dual import KLDual
 from occlp.solvers.occupancy_program import OccupancyProgram
-from occlp.solvers.policy_gradient import NaturalPolicyGradient, PolicyGradient
+from occlp.solvers.policy_gradient import MirrorDescent, NaturalPolicyGradient, PolicyGradient
 from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
 from occlp.terms import KL, ConditionalKL, OccupancyEntropy, PolicyEntropy
 
@@ -17,6 +17,7 @@ __all__ = [
     "Decomposition",
     "Iterate",
     "KLDual",
+    "MirrorDescent",
     "ModifiedPolicyIteration",
     "NaturalPolicyGradient",
     "OccupancyProgram",

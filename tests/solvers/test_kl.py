@@ -311,9 +311,7 @@ def test_a_result_resumes():
     assert again.objective == pytest.approx(first.objective, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    "solver", [oc.PolicyIteration(), oc.ValueIteration(), oc.ModifiedPolicyIteration(), oc.PolicyGradient()]
-)
+@pytest.mark.parametrize("solver", [oc.PolicyIteration(), oc.ValueIteration(), oc.ModifiedPolicyIteration()])
 def test_methods_for_plain_questions_refuse_a_kl_term(solver):
     mdp = one_state([1.0, 2.0])
     with pytest.raises(Unsupported, match=f"{type(solver).__name__} cannot answer .* OccupancyProgram"):

@@ -1,4 +1,4 @@
-"""The solver: an ascent along estimated gradients, its presets, and the gradient itself."""
+"""The solver, an ascent along estimated gradients, and the exact gradient itself."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.errors import InvalidProblem
-from occlp.evaluation import evaluate, formulate
+from occlp.evaluation import formulate
 from occlp.model import MDP
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
 from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.solvers.policy_gradient.estimators import Estimator, Exact
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
-from occlp.solvers.policy_gradient.updates import GradientStep, Landscape, NaturalStep, Position, Update
+from occlp.solvers.policy_gradient.updates import GradientStep, Landscape, Position, Update
+from occlp.solvers.policy_gradient.updates.base import check_count
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class PolicyGradient:
     -----
     J is not concave in the policy, but exact softmax ascent converges to the optimum (Agarwal et al.
     2021; Mei et al. 2020), slowly across plateaus. The result is BOUNDED unless the gap, measured
-    against the true optimum, is within the tolerance.
+    against the true optimum, is within the tolerance. A regularizer or a concave utility f is followed through
+    its gradient at the occupancy, ∇f(d) (exact estimators only).
     """
 
     parametrization: Parametrization = Softmax()  # noqa: RUF009 (frozen, without state)
@@ -48,83 +50,57 @@ class PolicyGradient:
     steps: int = 1000
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise InvalidProblem(f"steps={self.steps!r} must be an integer that is not negative.")
+        check_count("steps", self.steps, least=0)
+        for name, part, kind in (
+            ("parametrization", self.parametrization, Parametrization),
+            ("estimator", self.estimator, Estimator),
+            ("update", self.update, Update),
+        ):
+            if not isinstance(part, kind):
+                raise InvalidProblem(f"{name}={part!r} is not one of oc.{name}s, nor derived from {kind.__name__}.")
+        reason = self.update.unsupported(self.parametrization, is_sampled=self.is_sampled)
+        if reason is not None:
+            raise InvalidProblem(f"{type(self.update).__name__} does not fit: {reason}.")
 
     @property
     def promises_tol(self) -> bool:
         """False: a run ends by its own rule."""
         return False
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether runs are random; a comparison repeats them with several seeds."""
+        return self.estimator.is_sampled
+
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
-        if problem.regularizer is not None or problem.utility is not None:
-            return "it follows the plain reward; OccupancyProgram answers the others"
-        if problem.criterion == "average":
-            return "it follows the discounted return in this version"
         if problem.limits:
-            return "it follows the plain reward and cannot keep constraints; Decomposition and OccupancyProgram can"
-        return None
+            return "it follows the objective and cannot keep constraints; Decomposition and OccupancyProgram can"
+        return self.estimator.unsupported(problem)
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield the start and then the policy after each step."""
-        form, pairs = formulate(problem), problem.mdp.pairs
-        of_policy = self.estimator.prepare(form, rng)
+        form, pairs, parametrization = formulate(problem), problem.mdp.pairs, self.parametrization
+        of_policy = self.estimator.prepare(problem, rng)
         landscape = Landscape(
-            form, pairs, self.parametrization, lambda theta: of_policy(self.parametrization.probabilities(pairs, theta))
-        )
-        parameters = self.parametrization.initial(pairs, start_policy(problem, start))
+            form, pairs, parametrization,
+            lambda theta: of_policy(parametrization.probabilities(pairs, theta)), self.is_sampled,
+        )  # fmt: skip
+        parameters = parametrization.initial(pairs, start_policy(problem, start))
         position: Position | None = Position(parameters, landscape.estimate(parameters))
-        samples, taken = 0, 0
+        samples = 0
         while position is not None:
-            samples += position.estimate.samples
-            probabilities = self.parametrization.probabilities(pairs, position.parameters)
-            values = form.sign * form.scale * position.estimate.values
-            yield Iterate(Policy.from_pairs(pairs, probabilities), values, samples=samples)
-            if taken == self.steps:
+            estimate = position.estimate
+            samples += estimate.samples
+            values = None if estimate.values is None else form.sign * form.scale * estimate.values
+            yield Iterate(
+                Policy.from_pairs(pairs, landscape.probabilities(position.parameters)), values, samples=samples
+            )
+            if position.taken == self.steps:
                 return
             position = self.update.step(landscape, position)
-            taken += 1
-
-
-@dataclass(frozen=True)
-class NaturalPolicyGradient:
-    """Exact natural policy gradient for tabular softmax (Kakade 2001): a preset of `PolicyGradient`.
-
-    Parameters
-    ----------
-    step_size : float, optional
-        Fixed η on the return scale, in the user's units; default: a line search.
-    steps : int
-        Steps after which the run ends.
-    """
-
-    step_size: float | None = None
-    steps: int = 1000
-
-    def __post_init__(self) -> None:
-        self.expand()  # checks the settings
-
-    def expand(self) -> PolicyGradient:
-        """Return the method as its three parts."""
-        return PolicyGradient(update=NaturalStep(self.step_size), steps=self.steps)
-
-    @property
-    def promises_tol(self) -> bool:
-        """False: a run ends by its own rule."""
-        return False
-
-    def unsupported(self, problem: Problem) -> str | None:
-        """Return why the problem cannot be answered, or None."""
-        return self.expand().unsupported(problem)
-
-    def iterate(
-        self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
-    ) -> Iterator[Iterate]:
-        """Yield the start and then the policy after each step."""
-        return self.expand().iterate(problem, tol=tol, rng=rng, start=start)
 
 
 def policy_gradient(
@@ -138,10 +114,12 @@ def policy_gradient(
     Parameters
     ----------
     problem : Problem or MDP
+        With a regularizer or a utility, the gradient of the whole objective; constraints are not looked at.
     policy : Policy
     scale : {"return", "normalized"}
         ``"return"``: of J = Σ μ0(s) V(s), with the factor 1/(1 − γ) of the policy gradient theorem.
-        ``"normalized"``: of d·r, without it. The directions are the same.
+        ``"normalized"``: of d·r, without it. The directions are the same. Under the average criterion, where
+        J is infinite, only the second exists: the gradient of the gain.
 
     Returns
     -------
@@ -152,7 +130,7 @@ def policy_gradient(
     Raises
     ------
     InvalidProblem
-        For an unknown scale, a problem with a regularizer, or a policy of another model.
+        For an unknown scale, the return scale of an average, or a policy of another model.
 
     Notes
     -----
@@ -168,10 +146,11 @@ def policy_gradient(
     problem = as_problem(problem)
     if scale not in ("return", "normalized"):
         raise InvalidProblem(f"scale={scale!r} is unknown. Use 'return' or 'normalized'.")
-    if problem.regularizer is not None or problem.utility is not None:
-        raise InvalidProblem("policy_gradient differentiates the plain reward; leave the regularizer out.")
-    found = evaluate(problem, policy)
-    gradient = found.pair_occupancy * found.pair_advantages
-    if scale == "return":
-        gradient = gradient / found.rest
-    return policy.pairs.table(gradient, np.nan)
+    if scale == "return" and problem.rest == 0:
+        raise InvalidProblem("the return is infinite under the average criterion; use scale='normalized'.")
+    if not policy.pairs.same_as(problem.mdp.pairs):
+        raise InvalidProblem("the policy belongs to another model: its pairs are not those of the problem.")
+    form = formulate(problem)
+    estimate = Exact().prepare(problem, np.random.default_rng(0))(policy.pair_probabilities)
+    unit = form.sign * form.scale / (form.rest if scale == "return" else 1.0)
+    return policy.pairs.table(unit * policy.pair_probabilities * estimate.slopes, np.nan)

@@ -1,62 +1,40 @@
-"""Estimators: how the quantities of a policy gradient are obtained. Here exactly, from the model."""
+"""The exact estimator: advantages and occupancy from the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
 from occlp._typing import FloatArray, IntArray
-from occlp.evaluation import assess, pair_residuals
+from occlp.chain import occupancy, policy_chain, relative_values
+from occlp.evaluation import formulate, pair_residuals
 from occlp.kernels import elimination
+from occlp.problem import Problem
 from occlp.resolvent import Elimination, band_order, fits_elimination
+from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator
 from occlp.standard import StandardForm
 
 
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """What an update needs to know of the current policy, in the units of the standard form.
+@dataclass(frozen=True)
+class Exact(Estimator):
+    """The exact advantages and occupancy of the policy.
 
-    Attributes
-    ----------
-    objective : float
-        Normalised objective d·r.
-    state_mass : FloatArray [S]
-        d^π(s).
-    advantages : FloatArray [pairs]
-        A^π(s, a) = Q^π − V^π.
-    values : FloatArray [S]
-        Relative values of the policy.
-    samples : int
-        Transitions sampled for this estimate.
+    Notes
+    -----
+    Source: the policy gradient theorem, Sutton, McAllester, Singh and Mansour (2000), Theorem 1. With a concave
+    term f the reward is r + ∇f(d), by the chain rule (Zhang, Koppel, Bedi, Szepesvári and Wang 2020).
     """
 
-    objective: float
-    state_mass: FloatArray  # [S]
-    advantages: FloatArray  # [pairs]
-    values: FloatArray  # [S]
-    samples: int = 0
-
-
-class Estimator(Protocol):
-    """Prepares a function from pair probabilities to an `Estimate`."""
-
-    def prepare(self, form: StandardForm, rng: np.random.Generator) -> Callable[[FloatArray], Estimate]:
-        """Return the function for one model."""
-
-
-@dataclass(frozen=True)
-class Exact:
-    """The exact advantages and occupancy of the policy (policy gradient theorem, Sutton et al. 2000)."""
-
-    def prepare(self, form: StandardForm, rng: np.random.Generator) -> Callable[[FloatArray], Estimate]:
+    def prepare(self, problem: Problem, rng: np.random.Generator) -> Callable[[FloatArray], Estimate]:
         """Choose by size: one subtraction-free elimination a policy, or the general evaluation."""
-        order, width = band_order(_union_graph(form))
-        if fits_elimination(form.n_states, width):
-            return _SmallModel(form, order, width)
+        form = formulate(problem)
+        if form.rest > 0 and form.term is None:
+            order, width = band_order(_union_graph(form))
+            if fits_elimination(form.n_states, width):
+                return _SmallModel(form, order, width)
         return lambda probabilities: _general(form, probabilities)
 
 
@@ -88,15 +66,37 @@ class _SmallModel:
         correction = resolvent.columns(mean - mass @ mean)
         values = values + correction - correction @ form.initial
         scores, _ = pair_residuals(form, values, None)
-        mean = np.add.reduceat(scores * probabilities, first)
-        return Estimate(objective, mass, scores - mean[form.states], values)
+        return _estimate(form, probabilities, objective, mass, scores, values)
 
 
 def _general(form: StandardForm, probabilities: FloatArray) -> Estimate:
-    found = assess(form, probabilities)
-    scores, _ = pair_residuals(form, found.bracket.high, found.bracket.low)
+    chain = policy_chain(form, probabilities)
+    mass = occupancy(chain)
+    pair_mass = mass[form.states] * probabilities
+    rewards, bonus = form.rewards, 0.0
+    if form.term is not None:
+        slope = form.term.gradient(pair_mass)
+        slope = np.where(np.isfinite(slope), slope, 0.0)  # where a policy has no mass, nothing moves it there
+        rewards, bonus = form.rewards + slope, form.term.value(pair_mass) - float(pair_mass @ slope)
+        chain = policy_chain(form, probabilities, rewards)
+    bracket = relative_values(chain)
+    objective = min(max(float(mass @ chain.rewards), bracket.lower), bracket.upper) + bonus
+    scores, _ = pair_residuals(form, bracket.high, bracket.low, rewards)
+    return _estimate(form, probabilities, objective, mass, scores, bracket.high)
+
+
+def _estimate(
+    form: StandardForm,
+    probabilities: FloatArray,
+    objective: float,
+    mass: FloatArray,
+    scores: FloatArray,
+    values: FloatArray,
+) -> Estimate:
     mean = np.add.reduceat(scores * probabilities, form.start[:-1])
-    return Estimate(found.objective, found.state_occupancy, scores - mean[form.states], found.bracket.high)
+    advantages = scores - mean[form.states]
+    at_pairs = mass[form.states]
+    return Estimate(at_pairs * advantages, advantages, at_pairs * probabilities, objective, values)
 
 
 def _union_graph(form: StandardForm) -> sparse.csr_array:

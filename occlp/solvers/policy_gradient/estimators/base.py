@@ -1,0 +1,75 @@
+"""What an estimator is, and what it says of a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from occlp._typing import FloatArray
+from occlp.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What an update needs to know of the current policy; normalised scale, units of the standard form.
+
+    A gradient of a finite model is a measure on its pairs: whatever the parametrization, ∇(d·r) = Σ v(s, a) ∇π(a | s)
+    for the slopes v. So an estimator says nothing of parameters.
+
+    Attributes
+    ----------
+    slopes : FloatArray [pairs]
+        v(s, a) = ∂(d·r)/∂π(a | s), up to a constant in each state: exactly d(s) A(s, a).
+    advantages : FloatArray [pairs]
+        A(s, a); a mean over the visits of a sampled pair, zero where there was none.
+    pair_mass : FloatArray [pairs]
+        Weight of each pair: exactly d(s) π(a | s), else visits as the estimator counts them; sums to one.
+    objective : float
+        d·r, for searches along a line; NaN where it is not known.
+    values : FloatArray [S], optional
+        Values of the policy, up to a constant, that may prove a bound.
+    gains : FloatArray [pairs], optional
+        The part of the slopes that comes from visits with a positive advantage; default: their positive part.
+    samples : int
+        Transitions sampled for this estimate.
+    """
+
+    slopes: FloatArray  # [pairs]
+    advantages: FloatArray  # [pairs]
+    pair_mass: FloatArray  # [pairs]
+    objective: float = np.nan
+    values: FloatArray | None = None  # [S]
+    gains: FloatArray | None = None  # [pairs]
+    samples: int = 0
+
+    @property
+    def rises(self) -> FloatArray:
+        """The slopes of visits with a positive advantage, [pairs]."""
+        return np.maximum(self.slopes, 0.0) if self.gains is None else self.gains
+
+    @property
+    def falls(self) -> FloatArray:
+        """The slopes of the other visits, [pairs]."""
+        return self.slopes - self.rises
+
+
+class Estimator:
+    """Prepares a function from pair probabilities to an `Estimate`; subclasses are frozen dataclasses of settings.
+
+    Attributes
+    ----------
+    is_sampled : bool
+        Whether estimates are random; their objective is then not known, and there are no searches along a line.
+    """
+
+    is_sampled: bool = False
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """Return why the problem cannot be estimated, or None."""
+        return None
+
+    def prepare(self, problem: Problem, rng: np.random.Generator) -> Callable[[FloatArray], Estimate]:
+        """Return the function for one problem; what a run learns (a critic) lives in it."""
+        raise NotImplementedError
