@@ -21,8 +21,8 @@ MAX_FUNCTION_LINES = 60
 LAYERS = (
     "_typing", "errors", "convex", "parallel", "kernels", "model", "graph", "policy", "instances", "interop",
     "constraints", "shares", "terms", "problem", "standard", "resolvent", "chain", "evaluation", "ratios",
-    "certificate", "verify", "result", "mixture", "solvers", "tracking", "solving", "report", "pareto", "postoptimal",
-    "ratio_objectives", "risk", "dataset", "comparison", "cli", "__main__",
+    "certificate", "verify", "result", "mixture", "rollouts", "dataset", "solvers", "tracking", "solving", "report",
+    "pareto", "postoptimal", "ratio_objectives", "risk", "comparison", "cli", "__main__",
 )  # fmt: skip
 #: Layers that may import less than all that lies to their left.
 ONLY_FROM = {

@@ -1,0 +1,282 @@
+"""Sampled trajectories: alias tables of a chain with its policy, and a simulation of many trajectories at once.
+
+One record of 16 bytes serves one step. A state has as many records as it has outcomes, and an outcome is an
+action together with the next state, drawn jointly from π(a | s) P(s' | s, a); so a step costs one random number
+and one access to memory. Several trajectories advance in turns, so that the processor waits for many records at
+once. Letters, besides those of the package::
+
+    heads       first record, number of records, first pair of each state     [S, 4], padded to 16 bytes
+    records     threshold; first outcome and, 32 bits higher, the other one   [2 × outcomes]
+    outcome     next state << bits | rank of the action in its state
+    key, twist  the seed, 128 bits
+
+Random numbers are a function of (seed, trajectory, step): SplitMix64 (Steele, Lea and Flood 2014) read at the
+counter trajectory · 2^32 + step, so that trajectories never share a number and any thread may run any of them.
+Tables: Walker (1977), built as in Vose (1991).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray
+from occlp.kernels._jit import kernel
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+FIRST_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
+SECOND_FACTOR = np.uint64(0x94D049BB133111EB)
+LOW = np.uint64(0xFFFFFFFF)
+ALWAYS = np.uint64(0xFFFFFFFFFFFFFFFF)
+HALF = np.uint64(32)
+TWO = np.uint64(2)
+BEGIN, SIZE, PAIR = 0, 1, 2  # columns of heads
+ORIGIN, FINAL, LENGTH = 0, 1, 2  # columns of ends
+#: Trajectories that advance in turns: enough to keep all that a core can have under way in memory busy.
+LANES = 32
+
+
+@kernel
+def mix(z: np.uint64, twist: np.uint64) -> np.uint64:
+    """Hash a counter to 64 random bits; with twist 0 the output function of SplitMix64."""
+    z ^= twist
+    z = (z ^ (z >> np.uint64(30))) * FIRST_FACTOR
+    z = (z ^ (z >> np.uint64(27))) * SECOND_FACTOR
+    return z ^ (z >> np.uint64(31))
+
+
+@kernel
+def counter(key: np.uint64, trajectory: int) -> np.uint64:
+    """Where the numbers of a trajectory begin: one for its initial state, one for its length, one a step."""
+    return key + ((np.uint64(trajectory) << HALF) + np.uint64(1)) * GOLDEN
+
+
+@kernel
+def lookup(x: np.uint64, begin: np.uint64, size: np.uint64, records: AnyArray) -> np.uint64:
+    """Return the outcome that 64 random bits select from the records begin .. begin + size − 1."""
+    n = np.uint64(size)
+    below = (x & LOW) * n  # x · n to 96 bits: the record, and how far into it
+    above = (x >> HALF) * n + (below >> HALF)
+    slot = TWO * (np.uint64(begin) + (above >> HALF))
+    within = (above << HALF) | (below & LOW)
+    word = records[slot + np.uint64(1)]
+    return word >> HALF if within >= records[slot] else word & LOW  # type: ignore[no-any-return]
+
+
+@kernel
+def count_outcomes(
+    first: int,
+    last: int,
+    start: IntArray,
+    indptr: IntArray,
+    data: FloatArray,
+    probabilities: FloatArray,
+    ended: BoolArray,
+    out: AnyArray,
+) -> None:
+    """out[s] = number of outcomes of positive probability; none where the trajectory has ended."""
+    for s in range(first, last):
+        out[s] = 0
+        if ended[s]:
+            continue
+        for k in range(start[s], start[s + 1]):
+            if probabilities[k] > 0:
+                for e in range(indptr[k], indptr[k + 1]):
+                    if data[e] > 0:
+                        out[s] += 1
+
+
+@kernel
+def fill_table(weights: FloatArray, outcomes: AnyArray, size: int, begin: int, records: AnyArray) -> None:
+    """Write the records of one state; `weights` (positive, any sum) is used up."""
+    total = 0.0
+    for i in range(size):
+        total += weights[i]
+    small = np.empty(size, dtype=np.int64)
+    large = np.empty(size, dtype=np.int64)
+    n_small = n_large = 0
+    for i in range(size):
+        weights[i] = weights[i] / total * size
+        if weights[i] < 1.0:
+            small[n_small] = i
+            n_small += 1
+        else:
+            large[n_large] = i
+            n_large += 1
+        records[2 * (begin + i)] = ALWAYS
+        records[2 * (begin + i) + 1] = outcomes[i] | (outcomes[i] << HALF)
+    while n_small > 0 and n_large > 0:
+        n_small -= 1
+        i, j = small[n_small], large[n_large - 1]
+        records[2 * (begin + i)] = np.uint64(weights[i] * 18446744073709551616.0)
+        records[2 * (begin + i) + 1] = outcomes[i] | (outcomes[j] << HALF)
+        weights[j] = (weights[j] + weights[i]) - 1.0
+        if weights[j] < 1.0:
+            n_large -= 1
+            small[n_small] = j
+            n_small += 1
+
+
+@kernel
+def fill_tables(
+    first: int,
+    last: int,
+    start: IntArray,
+    indptr: IntArray,
+    indices: IntArray,
+    data: FloatArray,
+    probabilities: FloatArray,
+    heads: AnyArray,
+    offset: int,
+    bits: int,
+    records: AnyArray,
+) -> None:
+    """Write the records of states first..last−1; `offset` is added to every state (copies of a model)."""
+    most = 1
+    for s in range(first, last):
+        most = max(most, int(heads[s, SIZE]))
+    weights = np.empty(most)
+    outcomes = np.empty(most, dtype=np.uint64)
+    for s in range(first, last):
+        size = 0
+        if heads[s, SIZE] == 0:
+            continue
+        for k in range(start[s], start[s + 1]):
+            if probabilities[k] > 0:
+                row = 0.0
+                for e in range(indptr[k], indptr[k + 1]):
+                    row += max(data[e], 0.0)
+                for e in range(indptr[k], indptr[k + 1]):
+                    if data[e] > 0:
+                        weights[size] = probabilities[k] * (data[e] / row)
+                        target = np.uint64(offset + indices[e]) << np.uint64(bits)
+                        outcomes[size] = target | np.uint64(k - start[s])
+                        size += 1
+        fill_table(weights, outcomes, size, int(heads[s, BEGIN]), records)
+
+
+@kernel
+def geometric_lengths(
+    first: int, last: int, key: np.uint64, twist: np.uint64, log_discount: float, longest: int, out: AnyArray
+) -> None:
+    """out[i] = length of trajectory i, P(length > t) = γ^t, cut at `longest`."""
+    for i in range(first, last):
+        x = mix(counter(key, i) + GOLDEN, twist)
+        u = (float(x >> np.uint64(11)) + 0.5) * 2.0**-53
+        out[i] = 1 + int(min(math.log(u) / log_discount, float(longest - 1)))
+
+
+@kernel
+def enter(
+    i: int,
+    stop: int,
+    key: np.uint64,
+    twist: np.uint64,
+    starts: AnyArray,
+    heads: AnyArray,
+    ends: AnyArray,
+) -> int:
+    """Draw initial states of trajectories i, i + 1, ... up to the first that has a step to take; return that one."""
+    while i < stop:
+        s = lookup(mix(counter(key, i), twist), np.uint64(0), np.uint64(len(starts) // 2), starts)
+        ends[i, ORIGIN] = ends[i, FINAL] = s
+        ends[i, LENGTH] = 0
+        if heads[s, SIZE] > 0:
+            return i
+        i += 1
+    return i
+
+
+@kernel
+def simulate(
+    first: int,
+    last: int,
+    n_blocks: int,
+    key: np.uint64,
+    twist: np.uint64,
+    starts: AnyArray,
+    heads: AnyArray,
+    records: AnyArray,
+    bits: int,
+    limits: AnyArray,
+    ends: AnyArray,
+    paths: IntArray | None,
+    counts: AnyArray | None,
+    values: FloatArray,
+    discount: float,
+    totals: FloatArray | None,
+) -> None:
+    """Run the trajectories of blocks first..last−1, each until its limit or a state without records.
+
+    ends [N, 3] takes the initial state, the last state and the length. What is not None is filled as well:
+    paths [N, T] with pairs (−1 after the end is there already), counts [blocks, pairs] with visits, and
+    totals [N, m] with the sums of γ^t values[pair].
+    """
+    n = len(limits)
+    i, stop = n * first // n_blocks, n * last // n_blocks
+    shift, mask = np.uint64(bits), (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
+    ids = np.empty(LANES, dtype=np.uint64)
+    states = np.empty(LANES, dtype=np.uint64)
+    counters = np.empty(LANES, dtype=np.uint64)  # of the lane, less what all lanes have advanced
+    begun = np.empty(LANES, dtype=np.uint64)
+    until = np.empty(LANES, dtype=np.uint64)
+    weight = np.empty(LANES)
+    sums = np.empty((LANES, values.shape[1]))
+    tick, advanced = np.uint64(1), GOLDEN
+    active = np.uint64(0)
+    for lane in range(np.uint64(LANES)):
+        i = enter(i, stop, key, twist, starts, heads, ends)
+        if i < stop:
+            ids[lane], states[lane] = i, ends[i, ORIGIN]
+            counters[lane] = counter(key, i) + TWO * GOLDEN - advanced
+            begun[lane], until[lane] = tick, tick + np.uint64(limits[i])
+            weight[lane] = 1.0
+            sums[lane] = 0.0
+            active += np.uint64(1)
+            i += 1
+    while active > 0:
+        leaving = False
+        next_tick = tick + np.uint64(1)
+        for lane in range(active):
+            s = states[lane]
+            x = mix(counters[lane] + advanced, twist)
+            outcome = lookup(x, heads[s, BEGIN], heads[s, SIZE], records)
+            pair = heads[s, PAIR] + (outcome & mask)
+            s = outcome >> shift
+            states[lane] = s
+            if paths is not None:
+                paths[ids[lane], tick - begun[lane]] = pair
+            if counts is not None:
+                counts[first, pair] += 1
+            if totals is not None:
+                for c in range(values.shape[1]):
+                    sums[lane, c] += weight[lane] * values[pair, c]
+                weight[lane] *= discount
+            if next_tick >= until[lane] or heads[s, SIZE] == 0:
+                done = ids[lane]
+                ends[done, FINAL], ends[done, LENGTH] = s, next_tick - begun[lane]
+                if totals is not None:
+                    totals[done] = sums[lane]
+                i = enter(i, stop, key, twist, starts, heads, ends)
+                if i < stop:  # the lane takes the next trajectory
+                    ids[lane], states[lane] = i, ends[i, ORIGIN]
+                    counters[lane] = counter(key, i) + GOLDEN - advanced
+                    begun[lane], until[lane] = next_tick, next_tick + np.uint64(limits[i])
+                    weight[lane] = 1.0
+                    sums[lane] = 0.0
+                    i += 1
+                else:
+                    until[lane] = np.uint64(0)
+                    leaving = True
+        tick = next_tick
+        advanced += GOLDEN
+        if leaving:
+            kept = np.uint64(0)
+            for lane in range(active):
+                if until[lane] > 0:
+                    ids[kept], states[kept], counters[kept] = ids[lane], states[lane], counters[lane]
+                    begun[kept], until[kept], weight[kept] = begun[lane], until[lane], weight[lane]
+                    sums[kept] = sums[lane]
+                    kept += np.uint64(1)
+            active = kept
