@@ -56,12 +56,12 @@ from .ratios import trajectory_ratio as trajectory_ratio
 from .result import History as History
 from .result import Result as Result
 from .result import Status as Status
+from .risk import cvar_per_step as cvar_per_step
+from .risk import mean_variance as mean_variance
 from .rollouts import Rollouts as Rollouts
 from .rollouts import RolloutTotals as RolloutTotals
 from .rollouts import rollout_totals as rollout_totals
 from .rollouts import rollouts as rollouts
-from .risk import cvar_per_step as cvar_per_step
-from .risk import mean_variance as mean_variance
 from .shares import ConditionalShare as ConditionalShare
 from .shares import Ratio as Ratio
 from .shares import conditional as conditional

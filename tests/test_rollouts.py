@@ -15,7 +15,7 @@ from strategies import mdps_with_policies
 import occlp as oc
 from occlp import parallel
 from occlp.kernels import sampling
-from occlp.rollouts import build_tables, terminal_states
+from occlp.rollouts import Sampler, terminal_states
 
 WORD = 2**64
 
@@ -33,7 +33,9 @@ def shares(records, begin, size):
 
 def table_laws(mdp, policy, copies=1, states=None):
     """π(a | s) P(s' | s, a) as the tables hold it, dense [copies * pairs, copies * S]."""
-    tables = build_tables(mdp, policy, np.zeros(mdp.n_states, dtype=bool))
+    parts = list(policy) if isinstance(policy, oc.Mixture) else [(1.0, policy)]
+    sampler = Sampler(mdp.pair_start, mdp.transitions, mdp.initial, np.zeros(mdp.n_states, dtype=bool))
+    tables = sampler.tables([part.pair_probabilities for _, part in parts], [weight for weight, _ in parts])
     law = np.zeros((copies, mdp.n_pairs, copies * mdp.n_states))
     for row, (begin, size, pair, _) in enumerate(tables.heads[:states].tolist()):
         for outcome, share in shares(tables.records, begin, size).items():

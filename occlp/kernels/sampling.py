@@ -33,6 +33,7 @@ HALF = np.uint64(32)
 TWO = np.uint64(2)
 BEGIN, SIZE, PAIR = 0, 1, 2  # columns of heads
 ORIGIN, FINAL, LENGTH = 0, 1, 2  # columns of ends
+ID, STATE, COUNTER, BEGUN, UNTIL = 0, 1, 2, 3, 4  # columns of lanes: COUNTER at tick 0, UNTIL 0 for a free one
 #: Trajectories that advance in turns: enough to keep all that a core can have under way in memory busy.
 LANES = 32
 
@@ -70,6 +71,7 @@ def count_outcomes(
     last: int,
     start: IntArray,
     indptr: IntArray,
+    indices: IntArray,
     data: FloatArray,
     probabilities: FloatArray,
     ended: BoolArray,
@@ -169,23 +171,42 @@ def geometric_lengths(
 
 @kernel
 def enter(
+    lane: int,
     i: int,
     stop: int,
+    tick: np.uint64,
     key: np.uint64,
     twist: np.uint64,
     starts: AnyArray,
     heads: AnyArray,
+    limits: AnyArray,
     ends: AnyArray,
+    lanes: AnyArray,
 ) -> int:
-    """Draw initial states of trajectories i, i + 1, ... up to the first that has a step to take; return that one."""
-    while i < stop:
-        s = lookup(mix(counter(key, i), twist), np.uint64(0), np.uint64(len(starts) // 2), starts)
+    """Let a lane take the next trajectory, from i, that has a step to take, or none; return the one after it."""
+    lanes[lane, UNTIL] = 0
+    while i < stop and lanes[lane, UNTIL] == 0:
+        first = counter(key, i)
+        s = lookup(mix(first, twist), np.uint64(0), np.uint64(len(starts) // 2), starts)
         ends[i, ORIGIN] = ends[i, FINAL] = s
         ends[i, LENGTH] = 0
         if heads[s, SIZE] > 0:
-            return i
+            lanes[lane, ID], lanes[lane, STATE] = i, s
+            lanes[lane, COUNTER] = first + (TWO - tick) * GOLDEN
+            lanes[lane, BEGUN], lanes[lane, UNTIL] = tick, tick + np.uint64(limits[i])
         i += 1
     return i
+
+
+@kernel
+def close_ranks(active: int, lanes: AnyArray, sums: FloatArray, weights: FloatArray) -> int:
+    """Move the lanes that have a trajectory to the front; return how many there are."""
+    kept = 0
+    for lane in range(active):
+        if lanes[lane, UNTIL] > 0:
+            lanes[kept], sums[kept], weights[kept] = lanes[lane], sums[lane], weights[lane]
+            kept += 1
+    return kept
 
 
 @kernel
@@ -210,73 +231,43 @@ def simulate(
     """Run the trajectories of blocks first..last−1, each until its limit or a state without records.
 
     ends [N, 3] takes the initial state, the last state and the length. What is not None is filled as well:
-    paths [N, T] with pairs (−1 after the end is there already), counts [blocks, pairs] with visits, and
+    paths [N, T] with pairs (what follows the end is left alone), counts [blocks, pairs] with visits, and
     totals [N, m] with the sums of γ^t values[pair].
     """
-    n = len(limits)
-    i, stop = n * first // n_blocks, n * last // n_blocks
+    i, stop = len(limits) * first // n_blocks, len(limits) * last // n_blocks
     shift, mask = np.uint64(bits), (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
-    ids = np.empty(LANES, dtype=np.uint64)
-    states = np.empty(LANES, dtype=np.uint64)
-    counters = np.empty(LANES, dtype=np.uint64)  # of the lane, less what all lanes have advanced
-    begun = np.empty(LANES, dtype=np.uint64)
-    until = np.empty(LANES, dtype=np.uint64)
-    weight = np.empty(LANES)
-    sums = np.empty((LANES, values.shape[1]))
-    tick, advanced = np.uint64(1), GOLDEN
-    active = np.uint64(0)
-    for lane in range(np.uint64(LANES)):
-        i = enter(i, stop, key, twist, starts, heads, ends)
-        if i < stop:
-            ids[lane], states[lane] = i, ends[i, ORIGIN]
-            counters[lane] = counter(key, i) + TWO * GOLDEN - advanced
-            begun[lane], until[lane] = tick, tick + np.uint64(limits[i])
-            weight[lane] = 1.0
-            sums[lane] = 0.0
-            active += np.uint64(1)
-            i += 1
+    lanes = np.zeros((LANES, 5), dtype=np.uint64)
+    sums, weights = np.zeros((LANES, values.shape[1])), np.ones(LANES)
+    tick = np.uint64(0)
+    for lane in range(LANES):
+        i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, lanes)
+    active = close_ranks(LANES, lanes, sums, weights)
     while active > 0:
-        leaving = False
-        next_tick = tick + np.uint64(1)
+        advanced = tick * GOLDEN
+        tick += np.uint64(1)
+        left = 0
         for lane in range(active):
-            s = states[lane]
-            x = mix(counters[lane] + advanced, twist)
+            s = lanes[lane, STATE]
+            x = mix(lanes[lane, COUNTER] + advanced, twist)
             outcome = lookup(x, heads[s, BEGIN], heads[s, SIZE], records)
             pair = heads[s, PAIR] + (outcome & mask)
             s = outcome >> shift
-            states[lane] = s
+            lanes[lane, STATE] = s
             if paths is not None:
-                paths[ids[lane], tick - begun[lane]] = pair
+                paths[lanes[lane, ID], tick - lanes[lane, BEGUN] - np.uint64(1)] = pair
             if counts is not None:
                 counts[first, pair] += 1
             if totals is not None:
                 for c in range(values.shape[1]):
-                    sums[lane, c] += weight[lane] * values[pair, c]
-                weight[lane] *= discount
-            if next_tick >= until[lane] or heads[s, SIZE] == 0:
-                done = ids[lane]
-                ends[done, FINAL], ends[done, LENGTH] = s, next_tick - begun[lane]
+                    sums[lane, c] += weights[lane] * values[pair, c]
+                weights[lane] *= discount
+            if tick >= lanes[lane, UNTIL] or heads[s, SIZE] == 0:
+                done = lanes[lane, ID]
+                ends[done, FINAL], ends[done, LENGTH] = s, tick - lanes[lane, BEGUN]
                 if totals is not None:
                     totals[done] = sums[lane]
-                i = enter(i, stop, key, twist, starts, heads, ends)
-                if i < stop:  # the lane takes the next trajectory
-                    ids[lane], states[lane] = i, ends[i, ORIGIN]
-                    counters[lane] = counter(key, i) + GOLDEN - advanced
-                    begun[lane], until[lane] = next_tick, next_tick + np.uint64(limits[i])
-                    weight[lane] = 1.0
-                    sums[lane] = 0.0
-                    i += 1
-                else:
-                    until[lane] = np.uint64(0)
-                    leaving = True
-        tick = next_tick
-        advanced += GOLDEN
-        if leaving:
-            kept = np.uint64(0)
-            for lane in range(active):
-                if until[lane] > 0:
-                    ids[kept], states[kept], counters[kept] = ids[lane], states[lane], counters[lane]
-                    begun[kept], until[kept], weight[kept] = begun[lane], until[lane], weight[lane]
-                    sums[kept] = sums[lane]
-                    kept += np.uint64(1)
-            active = kept
+                    sums[lane], weights[lane] = 0.0, 1.0
+                i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, lanes)
+                left += lanes[lane, UNTIL] == 0
+        if left > 0:
+            active = close_ranks(active, lanes, sums, weights)

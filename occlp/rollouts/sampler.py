@@ -1,0 +1,230 @@
+"""Sampling from plain arrays: the tables of a chain, and one run of it."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, frozen
+from occlp.errors import InvalidProblem, Unsupported
+from occlp.kernels import sampling
+from occlp.parallel import run_rows
+
+#: What `numpy.random.default_rng` takes.
+Seed: TypeAlias = int | np.random.Generator | np.random.SeedSequence | None
+
+#: Trajectories are handed to threads in this many blocks.
+BLOCKS = 32
+#: An episode that has not ended by then is cut, unless ``longest=`` says otherwise.
+LONGEST_EPISODE = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """Trajectories as arrays; what the fields mean is said at `occlp.rollouts.samples.Rollouts`."""
+
+    pair_index: IntArray  # [N, T]
+    lengths: IntArray  # [N]
+    terminated: BoolArray  # [N]
+    initial_states: IntArray  # [N]
+    final_states: IntArray  # [N]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """A model as plain arrays, from which trajectories of any policy are sampled.
+
+    Attributes
+    ----------
+    start : IntArray [S + 1]
+        First pair of each state.
+    transitions : csr_array [pairs, S]
+    initial : FloatArray [S]
+    ended : BoolArray [S]
+        States that end a trajectory.
+    """
+
+    start: IntArray  # [S + 1]
+    transitions: Any  # csr_array [pairs, S]
+    initial: FloatArray  # [S]
+    ended: BoolArray  # [S]
+
+    def tables(self, policies: Sequence[FloatArray], weights: Sequence[float] = (1.0,)) -> Tables:
+        """Write the alias tables of the model under a policy [pairs], or under a lottery over several.
+
+        A lottery is sampled as one copy of the model a policy; the initial state decides which.
+        """
+        matrix, n_states = self.transitions, len(self.start) - 1
+        bits = int(np.diff(self.start).max() - 1).bit_length()
+        if bits + (n_states * len(policies) - 1).bit_length() > 32:
+            raise Unsupported(
+                f"sampling packs a state and an action into 32 bits; {n_states} states, {1 << bits} actions and "
+                f"{len(policies)} policies are too many for it."
+            )
+        rows = (self.start, matrix.indptr, matrix.indices, matrix.data)
+        sizes = np.zeros((len(policies), n_states), dtype=np.int64)
+        for size, policy in zip(sizes, policies, strict=True):
+            run_rows(sampling.count_outcomes, n_states, matrix.nnz, *rows, policy, self.ended, size)
+        begin = np.concatenate([[0], np.cumsum(sizes)])
+        if begin[-1] > np.iinfo(np.int32).max:
+            raise Unsupported(f"sampling tables hold at most 2^31 outcomes; these have {begin[-1]}.")
+        heads = np.zeros((len(policies), n_states, 4), dtype=np.uint32)
+        heads[..., sampling.BEGIN], heads[..., sampling.SIZE] = begin[:-1].reshape(sizes.shape), sizes
+        heads[..., sampling.PAIR] = self.start[:-1]
+        records = np.empty(2 * begin[-1], dtype=np.uint64)
+        for c, policy in enumerate(policies):
+            where = (heads[c], c * n_states, bits, records)
+            run_rows(sampling.fill_tables, n_states, matrix.nnz, *rows, policy, *where)
+        chances = np.outer(weights, self.initial).ravel()
+        positive = np.flatnonzero(chances > 0)
+        starts = np.empty(2 * len(positive), dtype=np.uint64)
+        sampling.fill_table(chances[positive], positive.astype(np.uint64), len(positive), 0, starts)
+        return Tables(starts, heads.reshape(-1, 4), records, bits)
+
+    def run(
+        self,
+        tables: Tables,
+        *,
+        n_trajectories: int,
+        horizon: int | str,
+        discount: float | None,
+        longest: int | None,
+        rng: Seed,
+    ) -> Run:
+        """Check a request and draw its seed and the lengths; nothing is simulated yet."""
+        n = _positive(n_trajectories, "n_trajectories")
+        cut = None if longest is None else _positive(longest, "longest")
+        keys = np.random.default_rng(rng).integers(0, 2**64, size=2, dtype=np.uint64)
+        if horizon == "episode":
+            if not self.ended.any():
+                raise InvalidProblem(
+                    'horizon="episode" needs a terminal state, and this model has none that every action keeps for '
+                    "nothing. Name them with terminal=, or give a number of steps."
+                )
+            limits = np.full(n, cut or LONGEST_EPISODE, dtype=np.int32)
+        elif horizon == "geometric":
+            limits = _geometric(n, discount, cut, keys)
+        elif isinstance(horizon, str):
+            raise InvalidProblem(f'horizon is a number of steps, "geometric" or "episode", not {horizon!r}.')
+        else:
+            steps = _positive(horizon, "horizon")
+            limits = np.full(n, min(steps, cut or steps), dtype=np.int32)
+        return Run(tables, limits, keys, np.empty((n, 3), dtype=np.int64), len(self.start) - 1)
+
+    def paths(
+        self,
+        probabilities: FloatArray,
+        *,
+        n_trajectories: int,
+        horizon: int | str,
+        discount: float | None = None,
+        longest: int | None = None,
+        rng: Seed = None,
+    ) -> Paths:
+        """Sample and store trajectories of a policy [pairs]; see `rollouts` for the rest."""
+        run = self.run(
+            self.tables([probabilities]), n_trajectories=n_trajectories, horizon=horizon, discount=discount,
+            longest=longest, rng=rng,
+        )  # fmt: skip
+        return run.paths(horizon == "episode")
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What is sampled from; see `occlp.kernels.sampling` for the letters."""
+
+    starts: AnyArray  # [2 × initial states], records
+    heads: AnyArray  # [policies × S, 4]
+    records: AnyArray  # [2 × outcomes]
+    bits: int
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One sample: its tables, its seed, and what every trajectory begins and ends with."""
+
+    tables: Tables
+    limits: IntArray  # [N]
+    keys: AnyArray  # [2]
+    ends: AnyArray  # [N, 3]
+    n_states: int
+
+    def simulate(
+        self,
+        paths: IntArray | None = None,
+        counts: AnyArray | None = None,
+        values: FloatArray | None = None,
+        discount: float = 1.0,
+        totals: FloatArray | None = None,
+    ) -> None:
+        """Run all trajectories; outputs that are not given are left out. A second run is the same run."""
+        tables, blocks = self.tables, min(BLOCKS, len(self.limits))
+        values = np.empty((0, 0)) if values is None else values
+        run_rows(
+            sampling.simulate, blocks, int(self.limits.sum(dtype=np.int64)), blocks, *self.keys, tables.starts,
+            tables.heads, tables.records, tables.bits, self.limits, self.ends, paths, counts, values, discount, totals,
+        )  # fmt: skip
+
+    def paths(self, is_episodic: bool) -> Paths:
+        """Store the trajectories, in an array as long as the longest."""
+        width = int(self.limits.max())
+        if is_episodic:  # nobody knows how long they get before they have run
+            self.simulate()
+            width = int(self.ends[:, sampling.LENGTH].max())
+        paths = np.full((len(self.limits), width), -1, dtype=np.int32)
+        self.simulate(paths)
+        return Paths(frozen(paths), self.lengths, self.terminated, self.initial_states, self.final_states)
+
+    @property
+    def lengths(self) -> IntArray:
+        """Number of actions taken, [N]."""
+        return frozen(self.ends[:, sampling.LENGTH].astype(np.int32))
+
+    @property
+    def terminated(self) -> BoolArray:
+        """Whether a terminal state was entered, [N]."""
+        return frozen(self.tables.heads[self.ends[:, sampling.FINAL], sampling.SIZE] == 0)
+
+    @property
+    def initial_states(self) -> IntArray:
+        """State before the first action, [N]."""
+        return frozen((self.ends[:, sampling.ORIGIN] % self.n_states).astype(np.int32))
+
+    @property
+    def final_states(self) -> IntArray:
+        """State after the last action, [N]."""
+        return frozen((self.ends[:, sampling.FINAL] % self.n_states).astype(np.int32))
+
+    @property
+    def components(self) -> IntArray:
+        """Which policy of a lottery is followed, [N]."""
+        return frozen((self.ends[:, sampling.ORIGIN] // self.n_states).astype(np.int32))
+
+
+def _geometric(n: int, discount: float | None, cut: int | None, keys: AnyArray) -> IntArray:
+    """Lengths with P(length > t) = γ^t, [N]."""
+    if discount is None or discount >= 1:
+        raise InvalidProblem(
+            f"a geometric horizon restarts with probability 1 − γ, and γ is {discount}. "
+            "Use mdp.replace(discount=...), or give a number of steps."
+        )
+    limits = np.ones(n, dtype=np.int32)
+    if discount > 0:
+        most = cut or np.iinfo(np.int32).max
+        run_rows(sampling.geometric_lengths, n, n, *keys, math.log(discount), most, limits)
+    return limits
+
+
+def _positive(number: Any, name: str) -> int:
+    try:
+        count = operator.index(number)
+    except TypeError:
+        raise InvalidProblem(f"{name} is a whole number, not {number!r}.") from None
+    if not 0 < count < np.iinfo(np.int32).max:
+        raise InvalidProblem(f"{name} is between 1 and 2^31 − 2, not {count}.")
+    return count
