@@ -11,6 +11,7 @@ from helpers import dense_transitions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from scipy.sparse import csgraph
 from strategies import mdps
 
 import occlp as oc
@@ -148,6 +149,89 @@ class TestComponents:
             g.maximal_end_components(graph, [True] * 3)
         with pytest.raises(ValueError, match=r"\[2\], not \[3\]"):
             g.reachable(graph, [True] * 3)
+
+    def test_pairs_that_lead_nowhere_are_refused(self):
+        with pytest.raises(ValueError, match="pair 1 leads nowhere"):
+            g.transition_graph([0, 1], [[1, 0], [0, 0]])
+
+
+def textbook(graph, keep):
+    """Maximal end components by whole rounds: components, away with the pairs that leave them, and again."""
+    alive = keep.copy()
+    while True:
+        _, labels = csgraph.connected_components(graph.adjacency(alive), connection="strong")
+        leaving = np.zeros(graph.n_pairs, dtype=bool)
+        leaving[graph.edge_pairs[labels[graph.edge_states] != labels[graph.indices]]] = True
+        if not (alive & leaving).any():
+            return labels, alive
+        alive &= ~leaving
+
+
+def rows_graph(rows, n_states):
+    """The graph of rows (state, successors)."""
+    indptr = np.cumsum([0, *(len(row) for _, row in rows)])
+    indices = np.concatenate([row for _, row in rows])
+    matrix = sparse.csr_array((np.ones(len(indices)), indices, indptr), shape=(len(rows), n_states))
+    return g.transition_graph([s for s, _ in rows], matrix)
+
+
+def stairs(n, size=3):
+    """n rings one above the other, and a sink.
+
+    Each leads down to the next, and its only way back to the top may slip down one ring; that of the lowest may
+    slip into the sink. So the lowest ring is cut off, then the next, and so on: n nested components.
+    """
+    sink = n * size
+    rows = [(sink, [sink])]
+    for first in range(0, sink, size):
+        rows += [(first + i, [first + (i + 1) % size]) for i in range(size)]
+        below = first - size if first else sink
+        rows += [(first, [below]), (first, [sink - size, below])]
+    return rows_graph(rows, sink + 1)
+
+
+class TestNestedComponents:
+    @given(st.integers(0, 10**9), st.integers(5, 80), st.integers(1, 3), st.integers(1, 3), st.booleans())
+    @settings(max_examples=150)
+    def test_against_whole_rounds(self, seed, n_states, n_actions, width, far):
+        rng = np.random.default_rng(seed)
+        rows = []
+        for s in range(n_states):
+            for _ in range(rng.integers(1, n_actions + 1)):
+                near = np.clip(s + rng.integers(-2, 3, size=rng.integers(1, width + 1)), 0, n_states - 1)
+                jump = [rng.integers(n_states)] if far and rng.random() < 0.1 else []
+                rows.append((s, np.unique(np.concatenate([near, jump])).astype(int)))
+        graph = rows_graph(rows, n_states)
+        keep = rng.random(len(rows)) < 0.95
+        labels, alive = textbook(graph, keep)
+        found = g.maximal_end_components(graph, keep)
+        assert (found.pairs == alive).all()
+        inside = graph.count(alive) > 0
+        assert ((found.component >= 0) == inside).all()
+        same = found.component[:, None] == found.component
+        assert (same == (labels[:, None] == labels))[np.ix_(inside, inside)].all()
+
+    @pytest.mark.parametrize("n", [1, 2, 50])
+    def test_stairs(self, n):
+        graph = stairs(n)
+        labels, alive = textbook(graph, np.ones(graph.n_pairs, dtype=bool))
+        found = g.maximal_end_components(graph)
+        assert found.count == n + 1 == labels.max() + 1
+        assert (found.pairs == alive).all()
+
+    def test_a_hundred_thousand_states(self):
+        """Whole rounds would take 33,000 passes; so deep a corridor would exhaust any recursion."""
+        found = g.maximal_end_components(stairs(33_000))
+        assert found.count == 33_001
+        assert found.component[:6].tolist() == [0, 0, 0, 1, 1, 1]
+        n = 100_000
+        states = np.arange(n)
+        corridor = rows_graph([*zip(states, np.minimum(states + 1, n - 1)[:, None], strict=True), (n - 1, [0])], n)
+        assert g.maximal_end_components(corridor).count == 1
+        assert g.steps_to(corridor, [n - 1])[0].tolist() == list(range(n - 1, -1, -1))
+        assert g.certain_for_all(corridor, [n - 1]).all()
+        assert g.maximal_end_components(corridor, np.arange(n + 1) < n).component.max() == 0
+        assert g.closed_classes(corridor, np.arange(n + 1) != n - 1).periods.tolist() == [n]
 
 
 class TestReachability:

@@ -19,7 +19,7 @@ from occlp.graph.edges import TransitionGraph
 from occlp.graph.reachability import positive_for_all
 
 #: Edges that may be looked at in search of a state that no policy avoids, and the least number of states tried.
-EDGE_BUDGET = 20_000_000
+EDGE_BUDGET = 5_000_000
 LEAST_TRIES = 4
 
 

@@ -9,7 +9,7 @@ from scipy.sparse import csgraph
 
 from occlp._typing import AnyArray, BoolArray, IntArray, frozen
 from occlp.graph.edges import TransitionGraph
-from occlp.kernels import search
+from occlp.kernels import end_components, search
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,28 +61,16 @@ def strong_components(graph: TransitionGraph, keep: AnyArray | None = None) -> t
 def maximal_end_components(graph: TransitionGraph, keep: AnyArray | None = None) -> EndComponents:
     """Find the maximal end components, of all pairs or of those in a mask (such as those of reward 0).
 
-    Repeatedly splits into strongly connected components and takes away the pairs that leave their own (de
-    Alfaro 1997, algorithm 3.1). States left without a pair, and pairs that may lead to them, go at once; a
-    component that has lost nothing is not looked at again.
+    Splits the states into strongly connected components and takes away the pairs that leave their own, again and
+    again (de Alfaro 1997, algorithm 3.1); what falls off a component is found without looking at the rest, so that
+    components nested in one another cost no more than others.
     """
     alive = graph.kept(keep)
-    final = np.full(graph.n_states, -1, dtype=np.int64)  # a label that no other component bears, once it is settled
-    open_states = np.ones(graph.n_states, dtype=np.bool_)
-    base = 0
-    while open_states.any():
-        _drop_stranded(graph, alive)
-        count, labels = strong_components(graph, alive & open_states[graph.pair_states])
-        edges = alive[graph.edge_pairs] & open_states[graph.edge_states]
-        crossing = edges & (labels[graph.edge_states] != labels[graph.indices])
-        changed = np.zeros(count, dtype=np.bool_)
-        changed[labels[graph.edge_states[crossing]]] = True
-        alive[graph.edge_pairs[crossing]] = False
-        settled = open_states & ~changed[labels]
-        final[settled] = base + labels[settled]
-        base += count
-        open_states &= ~settled
-    inside = graph.count(alive) > 0
-    component = _by_first_state(final, inside)
+    _drop_stranded(graph, alive)
+    rows = (graph.indptr, graph.indices)
+    parts = end_components.partition(graph.pair_states, rows, graph.by_state, graph.entering, alive)
+    end_components.refine(parts)
+    component = _by_first_state(parts.part, graph.count(alive) > 0)
     return EndComponents(frozen(component), frozen(alive), int(component.max(initial=-1)) + 1)
 
 

@@ -104,13 +104,19 @@ class TransitionGraph:
 
 
 def transition_graph(pair_states: AnyArray, transitions: Any) -> TransitionGraph:
-    """Build the graph of pairs with transitions csr [pairs, S], probabilities of zero left out."""
+    """Build the graph of pairs with transitions csr [pairs, S], probabilities of zero left out.
+
+    Every pair has to lead somewhere; a process that ends is one that enters an absorbing state.
+    """
     transitions = sparse.csr_array(transitions)
     positive = np.asarray(transitions.data) != 0
     before = np.concatenate([[0], np.cumsum(positive)])
+    indptr = before[transitions.indptr].astype(np.int32)
+    if (np.diff(indptr) == 0).any():
+        raise ValueError(f"pair {int(np.argmin(np.diff(indptr)))} leads nowhere; give it a state to end in.")
     return TransitionGraph(
         pair_states=frozen(np.asarray(pair_states, dtype=np.int32)),
-        indptr=frozen(before[transitions.indptr].astype(np.int32)),
+        indptr=frozen(indptr),
         indices=frozen(transitions.indices[positive].astype(np.int32)),
         n_states=int(transitions.shape[1]),
     )
