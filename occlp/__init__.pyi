@@ -28,6 +28,11 @@ from .graph import RecurrentClass as RecurrentClass
 from .graph import Structure as Structure
 from .graph import recurrent_classes as recurrent_classes
 from .graph import structure as structure
+from .horizon import ByTime as ByTime
+from .horizon import HorizonResult as HorizonResult
+from .horizon import TimedPolicy as TimedPolicy
+from .horizon import backward_induction as backward_induction
+from .horizon import by_time as by_time
 from .mixture import Mixture as Mixture
 from .mixture import MixtureEvaluation as MixtureEvaluation
 from .mixture import mixture as mixture

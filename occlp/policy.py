@@ -182,7 +182,7 @@ class Policy:
     def __getitem__(self, key: Any) -> Any:
         """``policy[state, action]`` is a probability, ``policy[state]`` a dict of action to probability."""
         pairs = self.pairs
-        if isinstance(key, tuple) and not (pairs.state_labels is not None and key in pairs.state_labels):
+        if isinstance(key, tuple) and not pairs.has_state(key):
             if len(key) != 2:
                 raise InvalidProblem(f"index a policy as policy[state, action] or policy[state], not {key!r}.")
             pair = pairs.pair(pairs.state(key[0]), pairs.action(key[1]))

@@ -20,9 +20,9 @@ MAX_FUNCTION_LINES = 60
 #: A module imports only from layers to its left; modules of one layer may import each other.
 LAYERS = (
     "_typing", "errors", "convex", "parallel", "kernels", "model", "graph", "policy", "instances", "interop",
-    "constraints", "shares", "terms", "problem", "standard", "resolvent", "chain", "evaluation", "ratios",
-    "certificate", "verify", "result", "mixture", "rollouts", "dataset", "solvers", "tracking", "solving", "report",
-    "pareto", "postoptimal", "ratio_objectives", "risk", "comparison", "cli", "__main__",
+    "constraints", "shares", "terms", "problem", "standard", "resolvent", "chain", "evaluation", "horizon",
+    "ratios", "certificate", "verify", "result", "mixture", "rollouts", "dataset", "solvers", "tracking", "solving",
+    "report", "pareto", "postoptimal", "ratio_objectives", "risk", "comparison", "cli", "__main__",
 )  # fmt: skip
 #: Layers that may import less than all that lies to their left.
 ONLY_FROM = {

@@ -12,7 +12,7 @@ import numpy as np
 from occlp.errors import InvalidModel, ModelWarning
 from occlp.model.arrays import read_array
 from occlp.model.exact import is_exact, read_number, shown, to_double, to_floats
-from occlp.model.pairs import Pairs, is_known
+from occlp.model.pairs import Pairs
 
 if TYPE_CHECKING:
     from occlp._typing import AnyArray, FloatArray
@@ -145,7 +145,7 @@ def initial_notes(start: Start) -> list[str]:
 
 def _is_state(initial: Any, pairs: Pairs) -> bool:
     if isinstance(initial, tuple):
-        return pairs.state_labels is not None and is_known(initial, dict.fromkeys(pairs.state_labels, 0))
+        return pairs.has_state(initial)
     return isinstance(initial, Hashable) and (isinstance(initial, np.generic) or not hasattr(initial, "__array__"))
 
 

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from occlp._typing import AnyArray, FloatArray, frozen
 from occlp.errors import InvalidModel
-from occlp.model import arrays, assembly, checks
+from occlp.model import arrays, assembly, checks, unrolling
 from occlp.model.exploration import explore
 from occlp.model.pairs import Pairs, read_labels
 
@@ -236,6 +236,44 @@ class MDP:
             discount=changes.get("discount", self.discount if exact is None else exact.discount),
             states=pairs.state_labels, actions=pairs.action_labels,
         )  # fmt: skip
+
+    def unrolled(self, horizon: int, terminal: Any = None) -> MDP:
+        """Return the model of a finite horizon: states (t, s) for t = 0 .. T−1, and one absorbing state ``"end"``.
+
+        Every path takes T steps and ends. Rewards and costs of step t carry γ^t and the discount is left out,
+        so that total rewards of this model are discounted rewards of the horizon. Solve it with
+        ``Problem(mdp.unrolled(T), criterion="total")``; `occlp.by_time` sorts what comes out by time. Without
+        constraints `occlp.backward_induction` needs no unrolled model.
+
+        Only the states (t, s) that can be reached from the initial distribution exist.
+
+        Parameters
+        ----------
+        horizon : int
+            Number of steps T, at least 1.
+        terminal : array [S], or mapping of name to array [S], optional
+            Salvage values, paid with the last step for the state that it leads to, times γ^T. An array is
+            the reward's; a mapping may name ``"reward"`` and costs.
+
+        Raises
+        ------
+        InvalidProblem
+            For a horizon that is not a positive integer.
+        InvalidModel
+            For salvage values of the wrong shape, or not finite.
+
+        References
+        ----------
+        Puterman (1994), chapter 4; section 5.3 for a horizon as a model with a terminal state.
+
+        Examples
+        --------
+        >>> import occlp as oc
+        >>> mdp = oc.instances.get("machine-repair", discount=None).unrolled(2)
+        >>> mdp.states
+        ((0, 'new'), (1, 'new'), (1, 'worn'), 'end')
+        """
+        return _restore(*unrolling.unroll(self, horizon, terminal))
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.transitions.data, self.transitions.indices, self.transitions.indptr)

@@ -13,6 +13,7 @@ from scipy import sparse
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, frozen
 from occlp.errors import InvalidModel, InvalidProblem
 from occlp.model.exact import shown
+from occlp.model.stages import StageLabels
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +28,15 @@ class Pairs:
         Action index of each pair.
     n_actions : int
         Number of actions over all states (columns of an ``[S, A]`` table).
-    state_labels, action_labels : tuple or None
+    state_labels, action_labels : sequence or None
         Names; where given they are used instead of indices.
     """
 
     start: IntArray  # [S + 1]
     actions: IntArray  # [pairs]
     n_actions: int
-    state_labels: tuple[Hashable, ...] | None = None
-    action_labels: tuple[Hashable, ...] | None = None
+    state_labels: Sequence[Hashable] | None = None
+    action_labels: Sequence[Hashable] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.start, self.actions, self.n_actions, self.state_labels, self.action_labels)
@@ -80,6 +81,10 @@ class Pairs:
     def state(self, label: Hashable) -> int:
         """Index of a state label; raises `InvalidProblem` for an unknown one."""
         return _look_up(label, self._state_positions, "state")
+
+    def has_state(self, label: Hashable) -> bool:
+        """Whether this is one of the state labels; what cannot be hashed is not."""
+        return is_known(label, self._state_positions)
 
     def action(self, label: Hashable) -> int:
         """Index of an action label; raises `InvalidProblem` for an unknown one."""
@@ -156,7 +161,7 @@ def index_pairs(
     return pairs, order
 
 
-def check_labels(labels: Any, count: int, what: str) -> tuple[Hashable, ...] | None:
+def check_labels(labels: Any, count: int, what: str) -> Sequence[Hashable] | None:
     """Read labels; raise `InvalidModel` unless there are `count` distinct hashable ones."""
     read = read_labels(labels, what)
     if read is not None and len(read) != count:
@@ -164,10 +169,10 @@ def check_labels(labels: Any, count: int, what: str) -> tuple[Hashable, ...] | N
     return read
 
 
-def read_labels(labels: Any, what: str) -> tuple[Hashable, ...] | None:
+def read_labels(labels: Any, what: str) -> Sequence[Hashable] | None:
     """Turn labels into a tuple; raise `InvalidModel` unless they are hashable and distinct."""
-    if labels is None:
-        return None
+    if labels is None or isinstance(labels, StageLabels):
+        return labels
     if isinstance(labels, np.ndarray) and labels.ndim > 0:
         labels = labels.tolist()
     unordered = isinstance(labels, set | frozenset | Mapping | np.ndarray) or sparse.issparse(labels)
@@ -194,7 +199,7 @@ def _restore(*fields: Any) -> Pairs:
     return Pairs(frozen(start), frozen(actions), *rest)
 
 
-def _positions(labels: tuple[Hashable, ...] | None, count: int) -> dict[Hashable, int]:
+def _positions(labels: Sequence[Hashable] | None, count: int) -> dict[Hashable, int]:
     return {label: i for i, label in enumerate(range(count) if labels is None else labels)}
 
 
