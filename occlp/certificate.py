@@ -69,6 +69,9 @@ class Certificate:
     infeasible_by : float or None
         Where set, the certificate proves that no policy keeps the constraints: weighted with the
         multipliers, their violation is at least this much under every policy.
+    unending : bool
+        Total criterion: whether the claim is that the total has no bound, since the policy earns for ever in a
+        class that it reaches.
     reduced_costs : FloatArray [pairs]
         By how much each pair falls short of the best; 0 on optimal pairs, NaN for objectives with a term.
     fingerprint : str
@@ -96,6 +99,7 @@ class Certificate:
     multipliers: Mapping[str, float] = field(default_factory=dict)
     sensitivity: Mapping[str, float] = field(default_factory=dict)
     infeasible_by: float | None = None
+    unending: bool = False
     dual: FloatArray = field(default_factory=lambda: np.zeros(0))
     exact: bool = False
     assumptions: tuple[str, ...] = ()
@@ -237,8 +241,8 @@ def to_multipliers(form: StandardForm, prices: FloatArray) -> dict[str, float]:
     return dict(zip(form.limits.names, map(float, values), strict=True))
 
 
-def _sensitivity(form: StandardForm, prices: FloatArray) -> dict[str, float]:
-    """d(objective) / d(bound): raising the bound of ≤ relaxes it, raising that of ≥ tightens it."""
+def to_sensitivity(form: StandardForm, prices: FloatArray) -> dict[str, float]:
+    """Signed derivatives d(objective) / d(bound): raising the bound of ≤ relaxes it, raising that of ≥ tightens it."""
     multipliers = to_multipliers(form, prices)
     return {
         name: float(form.sign * sign * multipliers[name]) + 0.0
@@ -285,7 +289,7 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         fingerprint=problem.fingerprint,
         violation=form.limits.violation(found.pair_occupancy),
         multipliers=to_multipliers(form, upper.prices),
-        sensitivity=_sensitivity(form, upper.prices),
+        sensitivity=to_sensitivity(form, upper.prices),
         dual=frozen(np.zeros(0) if upper.dual is None else upper.dual),
         assumptions=_assumptions(problem),
     )

@@ -151,6 +151,23 @@ def policy_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatAr
     return Chain(matrix, np.asarray(earned), form.initial, form.discount, form.rest, mixed, widths)
 
 
+def pair_residuals(
+    form: StandardForm, high: FloatArray, low: FloatArray | None, rewards: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Residual r + γPV − V of every pair for V = high + low, and a bound on its rounding; both [pairs].
+
+    `rewards` [pairs] takes the place of the form's own.
+    """
+    out, error = np.empty(form.n_pairs), np.empty(form.n_pairs)
+    matrix, rewards = form.transitions, form.rewards if rewards is None else rewards
+    rows = (matrix.indptr, matrix.indices, matrix.data, form.states, rewards, form.discount, form.rest)
+    if low is None or not low.any():
+        run_rows(backup.residuals, form.n_pairs, matrix.nnz, *rows, high, out, error)
+    else:
+        run_rows(backup.residuals_extended, form.n_pairs, 8 * matrix.nnz, *rows, high, low, out, error)
+    return out, error
+
+
 def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
     """Solve h = r − λ + γPh up to a constant, and bracket the objective (docs/conventions.md, section 6).
 

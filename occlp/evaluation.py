@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -11,14 +11,16 @@ import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, frozen
 from occlp.chain import Bracket, Chain, occupancy, policy_chain, relative_values
+from occlp.chain import pair_residuals as pair_residuals  # for those who evaluate policies
 from occlp.errors import InvalidProblem
 from occlp.kernels import backup
 from occlp.model import MDP, Pairs
-from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
 from occlp.standard import StandardForm, standardize
 from occlp.terms import Binding
+from occlp.total.assessment import TotalAssessment, assess_total
+from occlp.total.form import TotalForm, formulate_total
 
 _FORMS: WeakKeyDictionary[Problem, StandardForm] = WeakKeyDictionary()
 
@@ -44,7 +46,10 @@ class Evaluation:
         States that the policy reaches from the initial distribution. Elsewhere its actions are free.
     discount : float
     rest : float
-        1 − γ.
+        1 − γ; 0 for the average and the total.
+    totals : mapping of str to float or None
+        Total criterion only: the expected totals, which `expected_total` returns. There the occupancy holds
+        expected visits, `expected` is not defined, and objective and values are totals.
     """
 
     policy: Policy
@@ -57,6 +62,7 @@ class Evaluation:
     visited: BoolArray  # [S]
     discount: float
     rest: float
+    totals: Mapping[str, float] | None = None
 
     @property
     def pairs(self) -> Pairs:
@@ -66,19 +72,23 @@ class Evaluation:
     @property
     def expected_return(self) -> float:
         """The plain reward on the return scale, Σ μ0(s) V(s)."""
+        if self.totals is not None:
+            return self.totals["reward"]
         return self.expected["reward"] / self._discounted("expected_return")
 
     @property
     def expected_total(self) -> Mapping[str, float]:
         """The reward and every cost on the return scale, expected / (1 − γ)."""
+        if self.totals is not None:
+            return self.totals
         rest = self._discounted("expected_total")
         return {name: value / rest for name, value in self.expected.items()}
 
     @property
     def gain(self) -> FloatArray:
         """Long-run average reward from each state, [S]; average criterion only."""
-        if self.rest > 0:
-            raise InvalidProblem("gain belongs to the average criterion; a discounted question has state_values.")
+        if self.rest > 0 or self.totals is not None:
+            raise InvalidProblem("gain belongs to the average criterion; other questions have state_values.")
         return np.full(self.pairs.n_states, self.expected["reward"])
 
     def _discounted(self, name: str) -> float:
@@ -98,7 +108,9 @@ class Evaluation:
 
     @property
     def visits(self) -> FloatArray:
-        """Expected discounted visits, occupancy / (1 − γ), as an [S, A] table."""
+        """Expected (discounted) visits, occupancy / (1 − γ), as an [S, A] table."""
+        if self.totals is not None:
+            return self.occupancy
         return self.occupancy / self._discounted("visits")
 
     @property
@@ -156,6 +168,8 @@ def evaluate(problem: Problem | MDP, policy: Policy) -> Evaluation:
         return of_its_own(problem)  # type: ignore[no-any-return]
     if not policy.pairs.same_as(problem.mdp.pairs):
         raise InvalidProblem("the policy belongs to another model: its pairs are not those of the problem.")
+    if problem.criterion == "total":
+        return to_total_evaluation(problem, policy, assess_total(formulate_total(problem), policy.pair_probabilities))
     form = formulate(problem)
     return to_evaluation(problem, form, policy, assess(form, policy.pair_probabilities))
 
@@ -201,23 +215,6 @@ def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | No
     return Assessment(chain, bracket, mass, pair_mass, objective, lower)
 
 
-def pair_residuals(
-    form: StandardForm, high: FloatArray, low: FloatArray | None, rewards: FloatArray | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Residual r + γPV − V of every pair for V = high + low, and a bound on its rounding; both [pairs].
-
-    `rewards` [pairs] takes the place of the form's own.
-    """
-    out, error = np.empty(form.n_pairs), np.empty(form.n_pairs)
-    matrix, rewards = form.transitions, form.rewards if rewards is None else rewards
-    rows = (matrix.indptr, matrix.indices, matrix.data, form.states, rewards, form.discount, form.rest)
-    if low is None or not low.any():
-        run_rows(backup.residuals, form.n_pairs, matrix.nnz, *rows, high, out, error)
-    else:
-        run_rows(backup.residuals_extended, form.n_pairs, 8 * matrix.nnz, *rows, high, low, out, error)
-    return out, error
-
-
 def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: Assessment) -> Evaluation:
     """Convert an assessment to the user's units and sense."""
     mdp, rest = problem.mdp, form.rest
@@ -244,6 +241,68 @@ def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: A
         discount=form.discount,
         rest=rest,
     )
+
+
+def to_total_evaluation(problem: Problem, policy: Policy, found: TotalAssessment) -> Evaluation:
+    """Convert an assessment of a total to the user's units and sense."""
+    total, mdp = formulate_total(problem), problem.mdp
+    base = total.base
+    factor = base.sign * base.scale
+    values = factor * found.values + 0.0
+    finite = np.isfinite(found.values)
+    scores, _ = pair_residuals(base, np.where(finite, found.values, 0.0), None)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN: neither side is ahead
+        known = total.graph.every(finite)
+        here = np.where(finite, values, 0.0)[base.states]
+        action_values = np.where(known, here + factor * scores, factor * _unending(total, found.values))
+        advantages = np.where(known & finite[base.states], factor * scores, action_values - values[base.states]) + 0.0
+    live = ~total.goal[base.states]
+    totals = {name: _total(found.visits[live], cost[live]) for name, cost in mdp.pair_costs.items()}
+    plain = base.to_user(found.objective) if problem.objective == "reward" else None
+    totals = {"reward": _total(found.visits[live], mdp.pair_rewards[live]) if plain is None else plain} | totals
+    return Evaluation(
+        policy=policy,
+        objective=base.to_user(found.objective),
+        expected=_Undefined("a total has no expectation per step; use expected_total."),
+        pair_occupancy=frozen(found.visits),
+        state_values=frozen(values),
+        pair_action_values=frozen(action_values),
+        pair_advantages=frozen(advantages),
+        visited=frozen(found.chain.visited),
+        discount=1.0,
+        rest=0.0,
+        totals=totals,
+    )
+
+
+def _unending(total: TotalForm, values: FloatArray) -> FloatArray:
+    """What a pair is worth that may lead to states of infinite worth, [pairs]: ±∞, or NaN where both may follow."""
+    best, worst = total.graph.some(values == np.inf), total.graph.some(values == -np.inf)
+    out = np.where(best, np.where(worst, np.nan, np.inf), -np.inf)
+    return np.where(total.graph.some(np.isnan(values)), np.nan, out)
+
+
+def _total(visits: FloatArray, cost: FloatArray) -> float:
+    """x·c, where what costs nothing counts for nothing however often it is visited."""
+    counted = (cost != 0) & (visits > 0)
+    with np.errstate(invalid="ignore"):
+        return float((visits[counted] * cost[counted]).sum()) + 0.0
+
+
+class _Undefined(Mapping[str, float]):
+    """A mapping without entries that says why."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __getitem__(self, name: str) -> float:
+        raise InvalidProblem(self.reason)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 def _plain_values(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
+from occlp._typing import BoolArray, FloatArray, frozen
 from occlp.constraints import Constraint, name_constraints
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.model import MDP
@@ -26,9 +27,9 @@ class Problem:
     sense : {"maximize", "minimize"}
         Whether the reward is earned or paid. Penalties are taken off a reward and added to
         a cost; bonuses the other way round.
-    criterion : {"discounted", "average"}
-        The expected discounted reward, for ``0 <= mdp.discount < 1``; or the long-run average reward of
-        models whose policies have one recurrent class, for a discount left out or 1.
+    criterion : {"discounted", "average", "total"}
+        The expected discounted reward, for ``0 <= mdp.discount < 1``; or, for a discount left out or 1,
+        the long-run average reward, or the expected total of the rewards.
     constraints : dict or list of Constraint, optional
         Limits such as ``oc.expected("wear") <= 0.25``; any number. The keys of a dict name them; in a
         list the cost's name does.
@@ -38,6 +39,11 @@ class Problem:
     utility : ConcaveUtility, optional
         A concave function of the occupancy that takes the place of the reward: `StateEntropy`,
         `TotalVariation`, `LogSum`, `WorstCase`, or your own, ``oc.Utility(f)``.
+    goal : label or collection of labels, optional
+        Total criterion: states that end the process. Policies must reach them almost surely (with
+        ``objective="reward"``); nothing is earned there.
+    objective : {"reward", "reach"}
+        Total criterion: the expected total reward, or the probability of reaching the goal.
 
     Raises
     ------
@@ -55,26 +61,44 @@ class Problem:
 
     mdp: MDP
     sense: Literal["maximize", "minimize"] = "maximize"
-    criterion: Literal["discounted", "average"] = "discounted"
+    criterion: Literal["discounted", "average", "total"] = "discounted"
     constraints: Mapping[str, Constraint] | Sequence[Constraint] | None = None
     regularizer: Regularizer | None = None
     utility: ConcaveUtility | None = None
+    goal: Hashable | Collection[Hashable] | None = None
+    objective: Literal["reward", "reach"] = "reward"
 
     def __post_init__(self) -> None:
         if not isinstance(self.mdp, MDP):
             raise InvalidProblem(f"a problem is asked of an MDP, not of {type(self.mdp).__name__}.")
         if self.sense not in ("maximize", "minimize"):
             raise InvalidProblem(f"sense={self.sense!r} is unknown. Use 'maximize' or 'minimize'.")
-        if str(self.criterion) == "total":
-            raise Unsupported("criterion='total' is not answered by this version; 'discounted' and 'average' are.")
-        if self.criterion not in ("discounted", "average"):
-            raise InvalidProblem(f"criterion={self.criterion!r} is unknown. Use 'discounted' or 'average'.")
+        if self.criterion not in ("discounted", "average", "total"):
+            raise InvalidProblem(f"criterion={self.criterion!r} is unknown. Use 'discounted', 'average' or 'total'.")
         self._check_discount()
+        self._check_goal()
         named = name_constraints(self.constraints)
         object.__setattr__(self, "constraints", named)
         for constraint in named.values():
-            constraint.expression.coefficients(self.mdp, self.rest)  # names and shapes are checked here
+            self.coefficients(constraint)  # names and shapes are checked here
         self._check_terms()
+
+    def _check_goal(self) -> None:
+        if self.objective not in ("reward", "reach"):
+            raise InvalidProblem(f"objective={self.objective!r} is unknown. Use 'reward' or 'reach'.")
+        if self.criterion != "total":
+            if self.goal is not None or self.objective != "reward":
+                raise InvalidProblem("goal= and objective='reach' belong to criterion='total'.")
+            return
+        if self.goal is None and self.objective == "reach":
+            raise InvalidProblem("objective='reach' needs goal=, the states to be reached.")
+        if self.goal is not None and not self.goal_states.any():
+            raise InvalidProblem("goal= names no state. Leave it out for a total reward without a goal.")
+        if self.regularizer is not None or self.utility is not None:
+            raise Unsupported(
+                "regularizers and utilities are functions of an occupancy that sums to one; under criterion='total' "
+                "it does not. Ask with criterion='discounted' or 'average', or give the term's linearisation as a cost."
+            )
 
     def _check_terms(self) -> None:
         given: tuple[Any, Any] = (self.regularizer, self.utility)
@@ -95,10 +119,10 @@ class Problem:
 
     def _check_discount(self) -> None:
         discount = self.mdp.discount
-        if self.criterion == "average":
+        if self.criterion != "discounted":
             if discount is not None and discount != 1.0:
                 raise InvalidProblem(
-                    f"the model's discount is {discount}, but the average criterion does not discount. Use "
+                    f"the model's discount is {discount}, but the {self.criterion} criterion does not discount. Use "
                     "mdp.replace(discount=None) to say so, or criterion='discounted'."
                 )
             return
@@ -107,7 +131,7 @@ class Problem:
         if discount == 1.0:
             raise InvalidProblem(
                 "a discount of 1 makes discounted values infinite. Use mdp.replace(discount=...) with a number below 1 "
-                "here, or ask for criterion='average'."
+                "here, or ask for criterion='average' or 'total'."
             )
 
     @property
@@ -116,16 +140,43 @@ class Problem:
         assert isinstance(self.constraints, dict)
         return self.constraints
 
+    @cached_property
+    def goal_states(self) -> BoolArray:
+        """Mask of the goal, [S]; total criterion."""
+        mask = np.zeros(self.mdp.n_states, dtype=np.bool_)
+        if self.goal is not None:
+            pairs, given = self.mdp.pairs, cast(Any, self.goal)
+            mask[pairs.states[np.asarray(pairs.select(given, None), dtype=np.bool_)]] = True
+        return frozen(mask)
+
+    def coefficients(self, constraint: Constraint) -> FloatArray:
+        """What a constraint weighs the occupancy with, [pairs].
+
+        Under the total criterion the occupancy is the expected visits, so totals are what it weighs. Raises
+        `InvalidProblem` for names and shapes that the model does not know, and for expectations per step of
+        a total.
+        """
+        expression = constraint.expression
+        if self.criterion != "total":
+            return expression.coefficients(self.mdp, self.rest)
+        per_step = [atom for _, atom in expression.terms if not atom.total]
+        if per_step and not (constraint.bound == 0 and len(per_step) == len(expression.terms)):
+            raise InvalidProblem(
+                f"{per_step[0]} is an expectation per step, which a total does not have. Use oc.expected_total(...) "
+                "or oc.visits(...) under criterion='total'."
+            )
+        return expression.coefficients(self.mdp, 1.0)
+
     @property
     def discount(self) -> float:
-        """γ: below 1 when discounted, 1 for the average."""
-        return 1.0 if self.criterion == "average" or self.mdp.discount is None else self.mdp.discount
+        """γ: below 1 when discounted, 1 for the other criteria."""
+        return 1.0 if self.criterion != "discounted" or self.mdp.discount is None else self.mdp.discount
 
     @property
     def rest(self) -> float:
         """1 − γ, rounded once from the exact discount where the model has one."""
         exact = self.mdp.exact
-        if self.criterion == "average":
+        if self.criterion != "discounted":
             return 0.0
         if exact is not None and exact.discount is not None:
             return float(1 - exact.discount)
@@ -138,12 +189,15 @@ class Problem:
         digest.update(f"occlp-problem-1 {self.sense} {self.criterion} {self.discount!r} {self.rest!r}".encode())
         parts = [mdp.pairs.start, mdp.pairs.actions, mdp.transitions.indptr, mdp.transitions.indices]
         parts += [mdp.transitions.data, mdp.pair_rewards, mdp.initial]
+        if self.criterion == "total":
+            digest.update(self.objective.encode())
+            parts.append(self.goal_states)
         for term in (self.regularizer, self.utility):
             for part in [] if term is None else term.parts():
                 parts.append(part if isinstance(part, np.ndarray) else np.frombuffer(repr(part).encode(), np.uint8))
         for name, constraint in self.limits.items():
             digest.update(f"{name} {constraint.relation} {constraint.bound!r}".encode())
-            parts.append(constraint.expression.coefficients(mdp, self.rest))
+            parts.append(self.coefficients(constraint))
         for part in parts:
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from occlp.certificate import Certificate, certify, certify_infeasible
-from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unsupported
-from occlp.evaluation import Assessment, Evaluation, assess, formulate, to_evaluation
+from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unbounded, Unsupported
 from occlp.model import MDP
-from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
 from occlp.result import Result, Status, Timing
 from occlp.solvers import default_solver, polisher
-from occlp.solvers.base import InfeasibleProof, Iterate, Solver, SolverFailure, Start, start_policy
-from occlp.solvers.decomposition import minimal_conflict
-from occlp.solvers.dynamic_programming import improved
+from occlp.solvers.base import (
+    InfeasibleProof,
+    InfeasibleTotal,
+    InfiniteProof,
+    Iterate,
+    Solver,
+    SolverFailure,
+    Start,
+    start_policy,
+)
 from occlp.terms import Utility
+from occlp.total_tracking import TotalTracker
 from occlp.tracking import Reference, Tracker
+from occlp.verdict import Outcome, close_total, decide, disprove, judge
 
 #: Answers further than this from the bound (relative to the spread of the rewards) are not polished:
 #: a method that is so wrong has failed, and mending its answer would hide that.
@@ -119,6 +125,8 @@ def solve(
         When the solver cannot answer this question.
     Infeasible
         When it is proved that no policy keeps the constraints; names a minimal conflict.
+    Unbounded
+        When it is proved that a total has no finite optimum; carries ``.result``.
     NotCertified
         When the method failed or missed its tolerance (with ``check=True``); carries ``.result``.
 
@@ -145,6 +153,8 @@ def solve(
     )  # fmt: skip
     if check and result.status is Status.INFEASIBLE:
         raise Infeasible(result.message, result)
+    if check and result.status is Status.UNBOUNDED:
+        raise Unbounded(result.message, result)
     promised = solver.promises_tol and not isinstance(problem.utility, Utility)  # a user's function: as near as it gets
     if check and (result.status is Status.FAILED or (result.status is Status.BOUNDED and promised)):
         raise NotCertified(f"{result.solver}: {result.message}", result)
@@ -153,6 +163,8 @@ def solve(
 
 def find_reference(problem: Problem, tol: float) -> Reference | None:
     """Solve the problem by the default method, so that other methods are judged against the true optimum."""
+    if problem.criterion == "total":
+        return None
     try:
         return Reference.from_iterates(problem, default_solver(problem), tol)
     except SolverFailure:  # an infeasible problem has no optimum to compare with
@@ -173,18 +185,20 @@ def run(
 ) -> Result:
     """Run one solver to its end, to a limit or to the tolerance; never raises for a failed run."""
     began = time.perf_counter()
-    tracker = Tracker(problem, tol, reference)
+    tracker = TotalTracker(problem, tol) if problem.criterion == "total" else Tracker(problem, tol, reference)
     job = _Job(solver, tracker, limit or Limit(), atol, began, progress)
     outcome = job.drive(lambda: solver.iterate(problem, tol=tol, rng=rng, start=start))
     elapsed = time.perf_counter() - began
     if outcome.proof is not None:
-        certificate, evaluation, message = _disprove(problem, outcome.proof)
+        certificate, evaluation, message = disprove(problem, outcome.proof)
         status = Status.INFEASIBLE
+    elif outcome.ended is not None:
+        status, certificate, evaluation, message = close_total(problem, outcome.ended, tracker)
     else:
         tracker.fall_back(start)
         polished = job.polish() if outcome.failure is None and outcome.stopped is None else 0
-        certificate, evaluation = _judge(problem, tracker)
-        status, message = _verdict(certificate, tol, atol, outcome, polished)
+        certificate, evaluation = judge(problem, tracker)
+        status, message = decide(certificate, tol, atol, outcome, polished)
     total = time.perf_counter() - began
     return Result(
         **vars(evaluation),
@@ -199,24 +213,12 @@ def run(
     )
 
 
-@dataclass
-class _Outcome:
-    """How the iterations ended."""
-
-    iterations: int = 0
-    samples: int = 0
-    stopped: str | None = None
-    failure: str | None = None
-    note: str = ""
-    proof: InfeasibleProof | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class _Job:
     """One run: the loop over the iterates, and what is done to the answer afterwards."""
 
     solver: Solver
-    tracker: Tracker
+    tracker: Tracker | TotalTracker
     limit: Limit
     atol: float
     began: float
@@ -227,9 +229,9 @@ class _Job:
         """Seconds since the run began."""
         return time.perf_counter() - self.began
 
-    def drive(self, iterates: Callable[[], Iterator[Iterate]]) -> _Outcome:
+    def drive(self, iterates: Callable[[], Iterator[Iterate]]) -> Outcome:
         """Judge iterates until the method, a limit, the tolerance or the user ends the run."""
-        outcome = _Outcome()
+        outcome = Outcome()
         last: Iterate | None = None
         try:
             for last in iterates():
@@ -243,6 +245,8 @@ class _Job:
             outcome.stopped = "a lack of memory"
         except InfeasibleProof as proof:
             outcome.proof = proof
+        except (InfiniteProof, InfeasibleTotal) as proof:
+            outcome.ended, last = proof, None
         except SolverFailure as error:
             outcome.failure = str(error)
         except OccupancyError:
@@ -253,7 +257,7 @@ class _Job:
             self.tracker.record(last, outcome.iterations, self.seconds)
         return outcome
 
-    def _finished(self, iterate: Iterate, outcome: _Outcome) -> bool:
+    def _finished(self, iterate: Iterate, outcome: Outcome) -> bool:
         outcome.stopped = self.limit.reached(self.seconds, outcome.iterations, outcome.samples)
         if self.tracker.due(outcome.iterations) or outcome.stopped is not None:
             gap = self.tracker.record(iterate, outcome.iterations, self.seconds)
@@ -306,57 +310,3 @@ def _check_options(tol: Any, atol: Any, certify: str) -> None:
             raise InvalidProblem(f"{name}={value!r} must be a finite number that is not negative.")
     if certify != "float":
         raise Unsupported(f"certify={certify!r} is not available in this version; 'float' is.")
-
-
-def _judge(problem: Problem, tracker: Tracker) -> tuple[Certificate, Evaluation]:
-    form = formulate(problem)
-    found, upper, kept = tracker.final()
-    policy, found = _settle(problem, tracker.best_policy, found)
-    return certify(problem, form, found, upper, kept=kept), to_evaluation(problem, form, policy, found)
-
-
-def _settle(problem: Problem, policy: Policy, found: Assessment) -> tuple[Policy, Assessment]:
-    """Make the policy greedy in the states that it never visits; what it earns does not change by that."""
-    form, free = formulate(problem), ~found.chain.visited
-    if form.term is not None or problem.limits or not free.any():
-        return policy, found
-    for _ in range(MOST_IMPROVEMENTS):
-        bracket = found.bracket
-        better = improved(form, policy, bracket.high, bracket.low if bracket.low.any() else None, among=free)
-        if better is None:
-            break
-        policy, found = better, assess(form, better.pair_probabilities, bracket.high)
-    return policy, found
-
-
-def _disprove(problem: Problem, proof: InfeasibleProof) -> tuple[Certificate, Evaluation, str]:
-    """Certificate, evaluation of the policy that comes closest, and words for an infeasible problem."""
-    form = formulate(problem)
-    found = assess(form, proof.policy.pair_probabilities)
-    certificate = certify_infeasible(problem, form, found, proof.bound)
-    evaluation = replace(to_evaluation(problem, form, proof.policy, found), objective=np.nan)
-    names = minimal_conflict(problem, proof)
-    words = [(name, str(problem.limits[name])) for name in names]
-    limits = ", ".join(f"{name!r} ({text})" if name != text else name for name, text in words)
-    short = form.limits.excess(found.pair_occupancy) * form.limits.units
-    broken = [(name, amount) for name, amount in zip(form.limits.names, short, strict=True) if amount > 0]
-    needed = ", ".join(f"{name!r} by {amount:.6g}" for name, amount in broken)
-    what = f"no policy keeps {limits}" if len(names) == 1 else f"no policy keeps all of {limits}"
-    return certificate, evaluation, f"Proved infeasible: {what}. Enough to relax: {needed}."
-
-
-def _verdict(certificate: Certificate, tol: float, atol: float, outcome: _Outcome, polished: int) -> tuple[Status, str]:
-    if outcome.failure is not None:
-        return Status.FAILED, outcome.failure
-    allowed = certificate.allowed_gap(tol, atol)
-    times = "one exact improvement" if polished == 1 else f"{polished} exact improvements"
-    mended = f" The answer was polished by {times}." if polished else ""
-    if certificate.gap <= allowed:
-        return Status.CERTIFIED, Status.CERTIFIED.value + mended
-    gap = f"the certified gap is {certificate.gap:.3g}, the tolerance {allowed:.3g}"
-    if not np.isfinite(certificate.gap):
-        gap = f"the policy breaks the constraints by {certificate.violation:.3g}"
-    if outcome.stopped is not None:
-        return Status.LIMIT, f"Stopped by {outcome.stopped}; {gap}."
-    note = f" {outcome.note}" if outcome.note else ""
-    return Status.BOUNDED, f"The method finished, but {gap}.{mended}{note}"

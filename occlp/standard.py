@@ -21,13 +21,15 @@ from occlp.terms import Term
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """Constraints as rows g·d ≤ 0 (or = 0): since Σ d = 1, the bound is taken into the row.
+    """Constraints as rows g·d ≤ 0 (or = 0): where Σ d = 1, the bound is taken into the row.
 
     Attributes
     ----------
     names : tuple of str
     rows : FloatArray [k, pairs]
         ``(c − b) / unit`` for c·d ≤ b, its negative for ≥; entries in [−1, 1].
+    bounds : FloatArray [k]
+        Zero; under the total criterion, where Σ d is not fixed, ``b / unit``, and the rows are ``c / unit``.
     equal : BoolArray [k]
         Rows that must vanish.
     units : FloatArray [k]
@@ -40,6 +42,7 @@ class Limits:
 
     names: tuple[str, ...]
     rows: FloatArray  # [k, pairs]
+    bounds: FloatArray  # [k]
     equal: BoolArray  # [k]
     units: FloatArray  # [k]
     ranges: FloatArray  # [k]
@@ -48,11 +51,14 @@ class Limits:
     def subset(self, kept: IntArray) -> Limits:
         """Return only the constraints at these positions."""
         names = tuple(self.names[k] for k in kept)
-        return Limits(names, self.rows[kept], self.equal[kept], self.units[kept], self.ranges[kept], self.signs[kept])
+        return Limits(
+            names, self.rows[kept], self.bounds[kept], self.equal[kept], self.units[kept], self.ranges[kept],
+            self.signs[kept],
+        )  # fmt: skip
 
     def excess(self, occupancy: FloatArray) -> FloatArray:
         """By how much each row is broken, [k], in units of one; 0 where it is kept."""
-        values = self.rows @ occupancy
+        values = self.rows @ occupancy - self.bounds
         return np.where(self.equal, np.abs(values), np.maximum(values, 0.0))
 
     def violation(self, occupancy: FloatArray) -> float:
@@ -138,7 +144,8 @@ def standardize(problem: Problem) -> StandardForm:
     sign = 1.0 if problem.sense == "maximize" else -1.0
     rewards = np.zeros(mdp.n_pairs) if problem.utility is not None else sign * mdp.pair_rewards
     low, high = float(rewards.min()), float(rewards.max())
-    shift = min(max(0.0, low), high)  # keep zeros exact: only an offset common to all rewards is taken off
+    # Zeros stay exact: only an offset common to all rewards is taken off, and none from totals.
+    shift = min(max(0.0, low), high) if problem.criterion != "total" else 0.0
     with np.errstate(over="ignore"):
         shifted = rewards - shift
     size = float(np.abs(shifted).max())
@@ -163,20 +170,24 @@ def standardize(problem: Problem) -> StandardForm:
 
 
 def _limits(problem: Problem) -> Limits:
-    limits = list(problem.limits.values())
+    limits, total = list(problem.limits.values()), problem.criterion == "total"
+    bounds = np.zeros(len(limits))
     rows = np.zeros((len(limits), problem.mdp.n_pairs))
     units, ranges = np.ones(len(limits)), np.ones(len(limits))
     signs = np.array([-1.0 if limit.relation == ">=" else 1.0 for limit in limits])
     for k, limit in enumerate(limits):
-        cost = limit.expression.coefficients(problem.mdp, problem.rest)
-        difference = signs[k] * (cost - limit.bound)
+        cost = problem.coefficients(limit)
+        difference = signs[k] * (cost if total else cost - limit.bound)
         size = float(np.abs(difference).max())
         ranges[k] = float(cost.max() - cost.min()) or max(float(np.abs(cost).max()), 1.0)
         # A constant cost that misses its bound by rounding is not infeasible.
         units[k] = size if size > 1e-12 * ranges[k] else ranges[k]
         rows[k] = difference / units[k]
+        if total:
+            bounds[k] = signs[k] * limit.bound / units[k]
+            ranges[k] = max(ranges[k], abs(limit.bound))
     equal = np.array([limit.relation == "==" for limit in limits], dtype=np.bool_)
-    return Limits(tuple(problem.limits), frozen(rows), equal, units, ranges, signs)
+    return Limits(tuple(problem.limits), frozen(rows), bounds, equal, units, ranges, signs)
 
 
 def flow_matrix(form: StandardForm) -> Any:

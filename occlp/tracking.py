@@ -65,16 +65,43 @@ class Reference:
         return cls(upper, found.pair_occupancy, advantages, _is_unique(form, found, advantages), found.objective)
 
 
-class Tracker:
+class Rows:
+    """The history of a run: when to judge, and the rows so far."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, ...]] = []
+        self._next = 1
+
+    def due(self, iteration: int) -> bool:
+        """Whether this iteration is to be judged."""
+        if iteration < self._next:
+            return False
+        self._next = iteration + 1 if iteration < DENSE_ITERATIONS else math.ceil(iteration * 1.01)
+        return True
+
+    def add_row(self, iteration: int, row: tuple[float, ...]) -> None:
+        """Keep the row of an iteration, once."""
+        if not (self._rows and self._rows[-1][0] == iteration):
+            self._rows.append(row)
+
+    def history(self) -> History:
+        """The rows, thinned evenly to at most 1,000 (first and last are kept)."""
+        rows = self._rows
+        if len(rows) > HISTORY_ROWS:
+            keep = np.unique(np.linspace(0, len(rows) - 1, HISTORY_ROWS).astype(int))
+            rows = [rows[i] for i in keep]
+        return History(rows)
+
+
+class Tracker(Rows):
     """Keeps the best of a run. Every number comes from the model and the iterate's policy and values."""
 
     def __init__(self, problem: Problem, tol: float, reference: Reference | None) -> None:
+        super().__init__()
         self.problem, self.tol, self.reference = problem, tol, reference
         self.form = formulate(problem)
         self._best: _Candidate | None = None
         self._upper = None if reference is None else reference.upper
-        self._rows: list[tuple[float, ...]] = []
-        self._next = 1
 
     @property
     def gap(self) -> float:
@@ -98,13 +125,6 @@ class Tracker:
         assert self._best is not None
         return self._best.policy
 
-    def due(self, iteration: int) -> bool:
-        """Whether this iteration is to be judged."""
-        if iteration < self._next:
-            return False
-        self._next = iteration + 1 if iteration < DENSE_ITERATIONS else math.ceil(iteration * 1.01)
-        return True
-
     def record(self, iterate: Iterate, iteration: int | None, seconds: float, *, prefer: bool = False) -> float:
         """Judge an iterate and return the gap in the user's units.
 
@@ -124,8 +144,8 @@ class Tracker:
         self._upper = best_bound(self.form, candidates, self._upper)
         if self._best is None or self._beats(candidate, self._best, prefer):
             self._best = candidate
-        if iteration is not None and not (self._rows and self._rows[-1][0] == iteration):
-            self._rows.append(self._row(candidate, iteration, iterate.samples, seconds))
+        if iteration is not None:
+            self.add_row(iteration, self._row(candidate, iteration, iterate.samples, seconds))
         return self.form.scale * self.gap
 
     def reached(self, atol: float) -> bool:
@@ -157,14 +177,6 @@ class Tracker:
         own = (best.found.bracket.high, best.found.bracket.low)
         self._upper = upper = best_bound(self.form, [(own, None, best.found.pair_occupancy)], self._upper)
         return best.found, upper, best.kept
-
-    def history(self) -> History:
-        """The rows, thinned evenly to at most 1,000 (first and last are kept)."""
-        rows = self._rows
-        if len(rows) > HISTORY_ROWS:
-            keep = np.unique(np.linspace(0, len(rows) - 1, HISTORY_ROWS).astype(int))
-            rows = [rows[i] for i in keep]
-        return History(rows)
 
     def _standard_values(self, iterate: Iterate) -> Values | None:
         if iterate.values is None or self.form.spread == 0:  # constant rewards: no values are needed

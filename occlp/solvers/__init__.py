@@ -34,6 +34,8 @@ __all__ = [
 def default_solver(problem: Problem) -> Solver:
     """The fastest sound method for a problem (docs/how-to-choose.md)."""
     setting = problem.regularizer or problem.utility
+    if problem.criterion == "total":
+        return OccupancyProgram() if problem.limits else PolicyIteration()
     if setting is None:
         return Decomposition() if problem.limits else PolicyIteration()
     if isinstance(setting, KL | OccupancyEntropy):

@@ -14,6 +14,7 @@ from occlp.errors import InvalidProblem
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Result
+from occlp.total.bound import TotalBound
 
 Start: TypeAlias = "Result | Policy | None"
 
@@ -37,6 +38,30 @@ class InfeasibleProof(SolverFailure):
     def __init__(self, bound: UpperBound, policy: Policy) -> None:
         super().__init__("no policy keeps the constraints")
         self.bound, self.policy = bound, policy
+
+
+class InfeasibleTotal(SolverFailure):
+    """As `InfeasibleProof`, for totals: `bound` is a bound without rewards, negative; `conflict` names constraints."""
+
+    def __init__(self, bound: TotalBound, policy: Policy, conflict: tuple[str, ...]) -> None:
+        super().__init__("no policy keeps the constraints")
+        self.bound, self.policy, self.conflict = bound, policy, conflict
+
+
+class InfiniteProof(SolverFailure):
+    """Raised inside `Solver.iterate` where a total has no finite optimum.
+
+    Attributes
+    ----------
+    policy : Policy
+        With ``unending``, a policy that earns for ever in a class that it reaches: the total has no bound.
+        Otherwise no policy ends well, and this is one of them.
+    unending : bool
+    """
+
+    def __init__(self, policy: Policy, *, unending: bool) -> None:
+        super().__init__("the total has no finite optimum")
+        self.policy, self.unending = policy, unending
 
 
 @dataclass(frozen=True, eq=False)

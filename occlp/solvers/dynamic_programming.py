@@ -21,6 +21,7 @@ from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.solvers.total_iteration import total_policy_iterations, total_value_iterations
 from occlp.standard import StandardForm
 
 #: Exact evaluations without progress (within rounding) after which policy iteration ends.
@@ -66,6 +67,9 @@ class ValueIteration(_DynamicProgramming):
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield after each sweep."""
+        if problem.criterion == "total":
+            yield from total_value_iterations(problem, start, self.max_sweeps)
+            return
         yield from _modified(problem, start, evaluation_sweeps=0, rounds=self.max_sweeps)
 
 
@@ -96,6 +100,9 @@ class ModifiedPolicyIteration(_DynamicProgramming):
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield after each improvement."""
+        if problem.criterion == "total":
+            yield from total_value_iterations(problem, start, self.max_improvements)
+            return
         yield from _modified(problem, start, evaluation_sweeps=self.evaluation_sweeps, rounds=self.max_improvements)
 
 
@@ -121,6 +128,9 @@ class PolicyIteration(_DynamicProgramming):
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield after each exact evaluation; ends when no action improves."""
+        if problem.criterion == "total":
+            yield from total_policy_iterations(problem, start)
+            return
         form = formulate(problem)
         policy = start_policy(problem, start)
         for reached, bracket in policy_iterations(form, problem.mdp.pairs, self.warm_up, policy):

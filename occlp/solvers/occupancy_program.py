@@ -23,6 +23,7 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
+from occlp.solvers.total_program import total_program
 from occlp.standard import StandardForm, flow_matrix
 from occlp.terms import KL, JointTerm, PolicyTerm, TotalVariation, WorstCase
 
@@ -97,7 +98,7 @@ class OccupancyProgram:
             (occupancy >= 0).set_label("nonnegative"),
         ]
         for name, limit in problem.limits.items():
-            value = limit.expression.coefficients(problem.mdp, problem.rest)[kept] @ occupancy
+            value = problem.coefficients(limit)[kept] @ occupancy
             relations = {"<=": value <= limit.bound, ">=": value >= limit.bound, "==": value == limit.bound}
             constraints.append(relations[limit.relation].set_label(name))
         objective = problem.mdp.pair_rewards[kept] @ occupancy
@@ -110,8 +111,11 @@ class OccupancyProgram:
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield once: the policy of the backend's occupancy, with its duals as values."""
-        form = formulate(problem)
         backend = self._backend(problem)
+        if problem.criterion == "total":
+            yield from total_program(problem, backend, {**BACKEND_OPTIONS.get(backend, {}), **self.options})
+            return
+        form = formulate(problem)
         answer = _solve_scaled(form, backend, {**BACKEND_OPTIONS.get(backend, {}), **self.options})
         if answer is None:  # the backend says that the constraints cannot be met; the proof is not left to it
             if form.term is not None:

@@ -153,7 +153,7 @@ def _charge(problem: Problem, certificate: Certificate) -> Any:
         price = certificate.multipliers[name]
         if not np.isfinite(price) or (price < 0 and limit.relation != "=="):
             raise AuditFailed(f"the multiplier of {name!r} is {price}; it must not be negative.")
-        cost = limit.expression.coefficients(problem.mdp, problem.rest).astype(Real) - Real(limit.bound)
+        cost = problem.coefficients(limit).astype(Real) - Real(limit.bound)
         charge += Real(price) * (-cost if limit.relation == ">=" else cost)
     return charge
 
@@ -166,7 +166,7 @@ def _check_violation(problem: Problem, policy: Policy, certificate: Certificate)
     occupancy = occupancy_of(problem, policy)
     worst = 0.0
     for name, limit in problem.limits.items():
-        cost = limit.expression.coefficients(problem.mdp, problem.rest).astype(Real)
+        cost = problem.coefficients(limit).astype(Real)
         excess = float(occupancy @ cost - Real(limit.bound))
         broken = {"<=": excess, ">=": -excess, "==": abs(excess)}[limit.relation]
         size = float(np.abs(cost).max()) + abs(limit.bound)

@@ -1,0 +1,137 @@
+"""Upper bounds of totals: values V ≥ r + PV, rounding included."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from occlp._typing import FloatArray, IntArray
+from occlp.chain import base_value, pair_residuals
+from occlp.graph import maximal_end_components
+from occlp.kernels.backup import EPS
+from occlp.standard import StandardForm
+from occlp.total.assessment import closed_labels
+from occlp.total.reduction import Reduction
+from occlp.total.transient import Transient
+
+#: Rounds in which the raised values are repaired.
+MOST_REPAIRS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class TotalBound:
+    """An upper bound on the total of every policy that keeps the constraints, with what proves it."""
+
+    value: float
+    rounding: float
+    values: FloatArray  # [S]; −∞ where no policy ends well
+    prices: FloatArray  # [k]
+    scores: FloatArray  # [pairs], r − Gᵀy + PV − V; −∞ for pairs that lead where no policy ends well
+
+
+def bound_total(reduction: Reduction, values: FloatArray, prices: FloatArray) -> TotalBound:
+    """Upper bound from any values of nodes, [nodes], and any prices, [k].
+
+    Infinite where the values cannot be raised to V ≥ r + PV by some multiple of expected steps.
+    """
+    base, limits = reduction.total.base, reduction.total.base.limits
+    prices = limits.feasible_prices(prices)
+    form = reduction.form
+    rewards, charge_error = priced_rewards(form, prices)
+    values = np.where(reduction.fixed, reduction.ends, values)
+    raised = _raise(reduction, rewards, charge_error, values)
+    states = reduction.to_states(values if raised is None else raised)
+    scores, error = user_scores(reduction, states, prices)
+    broken = raised is None or bool((scores + error > 0).any()) or not _ends_well(reduction, states, scores, error)
+    finite = np.where(np.isfinite(states), states, 0.0)
+    high, slack = base_value(base.initial, 1.0, finite, None)
+    lifted = 0.0 if raised is None else float(reduction.form.initial @ (raised - values))
+    charge = float(prices @ limits.bounds)
+    slack += 4 * EPS * float(np.abs(prices) @ np.abs(limits.bounds))
+    if reduction.losing.any():
+        high, slack = -math.inf, 0.0
+    value = math.inf if broken else high + charge + slack
+    return TotalBound(value, slack + max(lifted, 0.0), states, prices, scores)
+
+
+def priced_rewards(form: StandardForm, prices: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Rewards less the price of the constraints, r − Gᵀy, and a bound on the rounding; both [pairs]."""
+    if not len(prices):
+        return form.rewards, np.zeros(form.n_pairs)
+    size = np.abs(form.rewards) + np.abs(prices) @ np.abs(form.limits.rows)
+    return form.rewards - prices @ form.limits.rows, (len(prices) + 4) * EPS * size
+
+
+def user_scores(reduction: Reduction, states: FloatArray, prices: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Residuals of the question's own pairs for values of states, and their rounding; 0 in the goal; both [pairs]."""
+    base = reduction.total.base
+    rewards, charge_error = priced_rewards(base, prices)
+    finite = np.where(np.isfinite(states), states, 0.0)
+    scores, error = pair_residuals(base, finite, None, rewards)
+    counted = reduction.usable
+    scores = np.where(counted, scores, np.where(reduction.total.goal[base.states], 0.0, -math.inf))
+    return scores, np.where(counted, error + charge_error, 0.0)
+
+
+def greedy(form: StandardForm, scores: FloatArray) -> IntArray:
+    """The first best pair of each node, [nodes]."""
+    first = form.start[:-1]
+    best = np.flatnonzero(scores == np.maximum.reduceat(scores, first)[form.states])
+    return best[np.searchsorted(best, first)].astype(np.int32)
+
+
+def is_proper(reduction: Reduction, choice: IntArray) -> bool:
+    """Whether a pair for each node leads to an end almost surely."""
+    labels, closed = closed_labels(reduction.form.transitions[choice])
+    return not bool((closed[labels] & ~reduction.fixed).any())
+
+
+def _raise(
+    reduction: Reduction, rewards: FloatArray, charge_error: FloatArray, values: FloatArray
+) -> FloatArray | None:
+    """V + δ w with residuals below zero by more than their rounding, or None.
+
+    w counts steps: it need only fall by a half a step on the pairs whose residuals are not safely negative.
+    These are collected as they show; the pair among them that takes longest is what w is computed with.
+    """
+    form, live = reduction.form, reduction.pairs != -1
+    scores, error = pair_residuals(form, values, None, rewards)
+    worst = float(np.max((scores + error + charge_error)[live], initial=0.0))
+    if worst <= 0:
+        return values
+    choice, steps = greedy(form, scores), None
+    watched = np.zeros(form.n_pairs, dtype=np.bool_)
+    watched[choice] = True
+    delta = 2.0 * worst
+    for _ in range(MOST_REPAIRS):
+        if steps is None:
+            if not is_proper(reduction, choice):
+                return None
+            steps = Transient(form.transitions[choice], ~reduction.fixed).steps()
+        trial = values + delta * steps
+        scores, error = pair_residuals(form, trial, None, rewards)
+        failing = live & (scores + error + charge_error > 0)
+        if not failing.any():
+            return trial
+        if not (watched | ~failing).all():
+            watched |= failing
+        longer = pair_residuals(form, steps, None, np.ones(form.n_pairs))[0]  # 1 + Pw − w
+        longer = np.where(watched & live, longer, -math.inf)
+        best = greedy(form, longer)
+        switch = longer[best] > 0.5
+        if switch.any():
+            choice, steps = np.where(switch, best, choice).astype(np.int32), None
+        else:
+            delta *= 2.0
+    return None
+
+
+def _ends_well(reduction: Reduction, states: FloatArray, scores: FloatArray, error: FloatArray) -> bool:
+    """Without a goal that must be reached: whether V ≥ 0 wherever a policy may stay for ever at no loss."""
+    if reduction.total.proper:
+        return True
+    tight = reduction.usable & (scores + error >= -error)
+    inside = maximal_end_components(reduction.total.graph, tight).component >= 0
+    return bool((states[inside] >= 0).all())

@@ -1,0 +1,110 @@
+"""Policy iteration for totals: from a proper policy, with strict improvements only.
+
+Every policy on the way is proper: a class without an end that strict improvements close has a positive gain,
+and then the total has no upper bound (Bertsekas and Tsitsiklis 1991, proposition 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from occlp._typing import BoolArray, FloatArray, IntArray
+from occlp.chain import pair_residuals
+from occlp.total.assessment import closed_labels, gain_sign
+from occlp.total.bound import greedy, is_proper
+from occlp.total.reduction import Reduction
+from occlp.total.transient import Transient
+
+#: Improvements after which the method gives up.
+MOST_IMPROVEMENTS = 100_000
+
+
+class Unending(Exception):
+    """Raised where a class of nodes that is never left earns more than nothing at every step.
+
+    Attributes
+    ----------
+    choice : IntArray [nodes]
+        The policy.
+    trap : BoolArray [nodes]
+        The class.
+    """
+
+    def __init__(self, choice: IntArray, trap: BoolArray) -> None:
+        super().__init__("the total has no upper bound")
+        self.choice, self.trap = choice, trap
+
+
+@dataclass(frozen=True, eq=False)
+class Improvement:
+    """A policy of nodes on the way, with its values."""
+
+    choice: IntArray  # [nodes]
+    values: FloatArray  # [nodes]
+
+
+def improvements(reduction: Reduction, rewards: FloatArray, start: FloatArray | None = None) -> Iterator[Improvement]:
+    """Yield policies and their values until no pair improves.
+
+    Parameters
+    ----------
+    reduction : Reduction
+    rewards : FloatArray [pairs of the form]
+        In the place of the form's own.
+    start : FloatArray [nodes], optional
+        Values whose greedy policy is the first one, where that is proper.
+
+    Raises
+    ------
+    Unending
+        When there is no upper bound.
+    """
+    form, choice = reduction.form, reduction.proper_choice
+    if start is not None:
+        seeded = greedy(form, pair_residuals(form, start, None, rewards)[0])
+        choice = seeded if is_proper(reduction, seeded) else choice
+    for _ in range(MOST_IMPROVEMENTS):
+        values = _evaluate(reduction, choice, rewards)
+        yield Improvement(choice, values)
+        better = _improve(reduction, choice, values, rewards)
+        if better is None:
+            return
+        choice = better
+
+
+def _evaluate(reduction: Reduction, choice: IntArray, rewards: FloatArray) -> FloatArray:
+    form = reduction.form
+    transient = Transient(form.transitions[choice], ~reduction.fixed)
+    values = transient.values(rewards[choice], reduction.ends)
+    rho = np.where(reduction.fixed, 0.0, pair_residuals(form, values, None, rewards)[0][choice])
+    return values + transient.values(rho, np.zeros_like(rho))
+
+
+def _improve(reduction: Reduction, choice: IntArray, values: FloatArray, rewards: FloatArray) -> IntArray | None:
+    """Switch every node whose best pair beats its own beyond rounding; None when there is none."""
+    form = reduction.form
+    scores, error = pair_residuals(form, values, None, rewards)
+    best = greedy(form, scores)
+    switch = scores[best] - scores[choice] > 2 * (error[best] + error[choice]) + np.abs(scores[choice])
+    while switch.any():
+        better = np.where(switch, best, choice).astype(np.int32)
+        labels, closed = closed_labels(form.transitions[better])
+        trap = closed[labels] & ~reduction.fixed
+        if not trap.any():
+            return better
+        if _earns(reduction, better, trap, rewards):
+            raise Unending(better, trap)
+        if not (switch & trap).any():
+            return None
+        switch &= ~trap  # an improvement within rounding that never ends: not taken
+    return None
+
+
+def _earns(reduction: Reduction, choice: IntArray, trap: BoolArray, rewards: FloatArray) -> bool:
+    """Whether one of the trapping classes has a positive gain beyond rounding."""
+    matrix = reduction.form.transitions[choice]
+    labels, _ = closed_labels(matrix)
+    return any(gain_sign(matrix, rewards[choice], np.flatnonzero(labels == n)) > 0 for n in np.unique(labels[trap]))
