@@ -77,7 +77,9 @@ def close_total(
     pairs = problem.mdp.pairs
     if proof.unending:
         certificate, evaluation = certify_unending(problem, proof.policy)
-        where = _some_labels(pairs, assess_total(tracker.total, proof.policy.pair_probabilities).trapped)
+        found = assess_total(tracker.total, proof.policy.pair_probabilities)
+        earning = found.trapped & (found.values == np.inf)
+        where = _some_labels(pairs, earning if earning.any() else found.trapped)
         evaluation = replace(evaluation, objective=certificate.upper)
         words = f"the policy returned earns for ever in a class of states that it never leaves: {where}"
         return Status.UNBOUNDED, certificate, evaluation, f"Proved unbounded: {words}."

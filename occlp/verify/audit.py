@@ -24,6 +24,8 @@ from occlp.errors import AuditFailed
 from occlp.problem import as_problem
 from occlp.verify.figures import check_figures, occupancy_of
 from occlp.verify.terms import Real, bonus_of, size_of, upper_of, value_of
+from occlp.verify.total import check_total
+from occlp.verify.total_figures import check_total_figures
 
 if TYPE_CHECKING:
     from occlp.certificate import Certificate
@@ -70,7 +72,10 @@ def verify(problem: Problem | MDP, result: Result) -> bool:
     """
     problem = as_problem(problem)
     check_certificate(problem, result.policy, result.certificate)
-    check_figures(problem, result)
+    if problem.criterion == "total":
+        check_total_figures(problem, result)
+    else:
+        check_figures(problem, result)
     return True
 
 
@@ -80,6 +85,9 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     if certificate.fingerprint != problem.fingerprint:
         raise AuditFailed("the certificate belongs to another problem: the fingerprints differ.")
     _check_policy(mdp, policy)
+    if problem.criterion == "total":
+        check_total(problem, policy, certificate)
+        return
     _check_plain_claims(problem, certificate)
     sign = 1 if problem.sense == "maximize" else -1
     values = _signed(sign, certificate.values, certificate.values_low, mdp.n_states)
