@@ -55,6 +55,7 @@ CriterionOption = Annotated[Criterion, typer.Option(help="What is optimised over
 Constraints = Annotated[
     list[str] | None, typer.Option("--constraint", metavar='"COST <= B"', help="Limit on a cost; may be repeated.")
 ]
+Goal = Annotated[list[str] | None, typer.Option(metavar="STATE", help="State to be reached; may be repeated.")]
 Strength = Annotated[
     float | None, typer.Option("--kl", metavar="STRENGTH", help="KL penalty towards the uniform policy.")
 ]
@@ -199,14 +200,17 @@ def models(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(model: Model, discount: Discount = None, settings: Settings = None, as_json: Json = False) -> None:
-    """Show the facts of MODEL: sizes, discount, costs, where it comes from."""
-    from occlp.report.content import model_facts
+def show(
+    model: Model, discount: Discount = None, goal: Goal = None, settings: Settings = None, as_json: Json = False
+) -> None:
+    """Show the facts of MODEL: sizes, discount, costs, where it comes from, the structure of its graph."""
+    from occlp.report.content import model_facts, structure_facts
     from occlp.report.tables import model_table
 
     with _errors():
         mdp = _read(model, discount, settings)
-        facts = model_facts(mdp, model, _instance(model))
+        reached = oc.interop.read_states(mdp, goal) if goal else None
+        facts = model_facts(mdp, model, _instance(model)) | structure_facts(mdp, reached)
         if as_json:
             _print_json("show", model, [facts])
         else:

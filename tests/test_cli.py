@@ -230,6 +230,20 @@ class TestModelsAndShow:
         assert row["costs"] == ["cost"]
         assert row["exact"] is True
 
+    def test_show_structure(self):
+        words = ("show", "russell-norvig-grid", "--goal", "(4, 3)")
+        (row,) = rows(*words)
+        assert (row["class"], row["unichain"]) == ("multichain", False)
+        assert row["maximal_end_components"] == 2  # the grid without the exits, and the end
+        assert (row["absorbing_states"], row["unreachable_states"]) == (1, 0)
+        assert (row["goal_states"], row["dead_ends"]) == (1, 2)  # the pit and the end
+        assert (row["goal_certain_for_some"], row["goal_certain_for_all"]) == (10, 1)
+        done = run(*words)
+        for line in ("multichain", "2 maximal end", "dead ends", "from 10 states under some policy, from 1 under"):
+            assert line in done.stdout
+        assert "dead ends" not in run("show", "forest").stdout
+        assert "undecided" in run("show", "garnet").stdout
+
     def test_show_a_file_without_a_discount(self, tmp_path):
         mdp = oc.MDP.from_arrays(np.ones((1, 1, 1)), [[1.0]])
         oc.interop.save(mdp, tmp_path / "m.npz")
@@ -260,6 +274,7 @@ class TestErrors:
             (["compare", "forest", "--report", "/nowhere/a.html"], "--report"),
             (["compare", "forest", "--plot", "a.xyz"], "no picture ends in 'xyz'"),
             (["show", "nothing"], "is no model"),
+            (["show", "forest", "--goal", "meadow"], "'meadow' is no state"),
         ],
     )
     def test_a_bad_question_is_one_line_and_exit_code_2(self, words, says):

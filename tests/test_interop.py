@@ -13,7 +13,7 @@ import pytest
 
 from occlp import instances
 from occlp.errors import BackendMissing, InvalidModel, InvalidProblem
-from occlp.interop import from_gymnasium, load, read_model, save
+from occlp.interop import from_gymnasium, load, read_model, read_states, save
 from occlp.model import MDP
 
 
@@ -166,6 +166,15 @@ def test_malformed_start():
     table = {0: {0: [(1.0, 0, 1, False)]}}
     with pytest.raises(InvalidModel, match="initial_state_distrib"):
         from_gymnasium(environment(table, [0.5, 0.5]), discount=0.9)
+
+
+def test_read_states():
+    mdp = MDP.from_arrays(np.eye(4)[:, None], [0] * 4, states=["a", (1, 2), 7, "7"])
+    assert read_states(mdp, ["(1, 2)", "a"]) == [(1, 2), "a"]
+    with pytest.raises(InvalidProblem, match="'7' stands for 2 states"):
+        read_states(mdp, ["7"])
+    with pytest.raises(InvalidProblem, match=r"'b' is no state\. The states are a, "):
+        read_states(mdp, ["b"])
 
 
 def test_read_model(tmp_path):

@@ -144,7 +144,7 @@ class Structure:
         found = []
         for i, states in enumerate(_classes(self.pairs, self.end_component)):
             listed = inside[order[start[i] : start[i + 1]]]
-            found.append(EndComponent(states, tuple(map(self._pair, listed)), len(listed) == every[i]))
+            found.append(EndComponent(states, tuple(map(self._pair, listed)), bool(len(listed) == every[i])))
         return tuple(found)
 
     @property

@@ -6,3 +6,4 @@ from occlp.interop.files import load as load
 from occlp.interop.files import save as save
 from occlp.interop.gymnasium import from_gymnasium as from_gymnasium
 from occlp.interop.names import read_model as read_model
+from occlp.interop.names import read_states as read_states

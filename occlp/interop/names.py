@@ -12,6 +12,8 @@ from occlp.interop.files import load
 from occlp.interop.gymnasium import from_gymnasium
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
     from occlp.model.mdp import MDP
 
 #: Discount of ``gym:ID``, whose environments have none of their own.
@@ -62,3 +64,31 @@ def read_model(name: str, **overrides: Any) -> MDP:
         f"{name!r} is no model.{hint} Give one of {', '.join(instances.names())}; gym:ID for a Gymnasium environment, "
         "such as gym:FrozenLake-v1; or the path of a file that occlp.interop.save wrote (.npz)."
     )
+
+
+def read_states(mdp: MDP, texts: Sequence[str]) -> list[Hashable]:
+    """Labels of the states that words stand for, as the command line takes them.
+
+    Parameters
+    ----------
+    mdp : MDP
+    texts : sequence of str
+        Each the label of a state as `str` writes it.
+
+    Raises
+    ------
+    InvalidProblem
+        For a word that is no state, or that stands for several.
+    """
+    known: dict[str, list[Hashable]] = {}
+    for label in mdp.states:
+        known.setdefault(str(label), []).append(label)
+    found = []
+    for text in texts:
+        labels = known.get(text, [])
+        if len(labels) != 1:
+            shown = ", ".join([*list(known)[:8], *(["..."] if len(known) > 8 else [])])
+            what = f"stands for {len(labels)} states" if labels else "is no state"
+            raise InvalidProblem(f"{text!r} {what}. The states are {shown}.")
+        found += labels
+    return found

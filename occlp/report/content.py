@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from occlp.errors import InvalidProblem
+from occlp.graph import structure
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -262,6 +263,31 @@ def model_facts(mdp: MDP, name: str, instance: Instance | None = None) -> dict[s
         "notes": list(mdp.notes),
         "parameters": {key: plain(value) for key, value in known.items()},
     }
+
+
+def structure_facts(mdp: MDP, goal: Sequence[Hashable] | None = None) -> dict[str, Any]:
+    """Facts of the graph of a model, as plain data; with a goal also where it is out of reach.
+
+    Parameters
+    ----------
+    mdp : MDP
+    goal : sequence of state labels, optional
+    """
+    found = structure(mdp, goal=goal)
+    facts = {
+        "class": found.classification,
+        "unichain": found.chains.unichain,
+        "strongly_connected_components": found.n_strongly_connected_components,
+        "maximal_end_components": found.n_maximal_end_components,
+        "absorbing_states": int(found.absorbing.sum()),
+        "unreachable_states": int((~found.reachable).sum()),
+    }
+    if found.goal is not None:
+        facts["goal_states"] = int(found.goal.goal.sum())
+        facts["dead_ends"] = int((~found.goal.positive_for_some).sum())
+        facts["goal_certain_for_some"] = int(found.goal.certain_for_some.sum())
+        facts["goal_certain_for_all"] = int(found.goal.certain_for_all.sum())
+    return facts
 
 
 def result_row(result: Result) -> dict[str, Any]:

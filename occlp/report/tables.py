@@ -174,10 +174,32 @@ def _model_lines(mdp: MDP, facts: Mapping[str, Any]) -> Iterable[tuple[str, str]
     if facts["costs"]:
         yield "costs", ", ".join(facts["costs"])
     yield "numbers", "exact fractions" if facts["exact"] else "double precision"
+    if "class" in facts:
+        yield from _structure_lines(facts)
     if facts["parameters"]:
         yield "parameters", ", ".join(f"{name}={value}" for name, value in facts["parameters"].items())
     for note in facts["notes"]:
         yield "note", note
+
+
+def _structure_lines(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    undecided = facts["unichain"] is None
+    yield "class", facts["class"] + ("; whether every policy has one recurrent class is undecided" if undecided else "")
+    yield (
+        "components",
+        (f"{facts['strongly_connected_components']} strongly connected, {facts['maximal_end_components']} maximal end"),
+    )
+    yield "absorbing", _of_states(facts["absorbing_states"], facts)
+    yield "unreachable", _of_states(facts["unreachable_states"], facts)
+    if "dead_ends" in facts:
+        yield "goal", _of_states(facts["goal_states"], facts)
+        yield "dead ends", _of_states(facts["dead_ends"], facts)
+        some, every = facts["goal_certain_for_some"], facts["goal_certain_for_all"]
+        yield "goal certain", f"from {some} states under some policy, from {every} under every policy"
+
+
+def _of_states(count: int, facts: Mapping[str, Any]) -> str:
+    return f"{count} of {facts['states']} states"
 
 
 def _names(labels: Sequence[Any] | None) -> str:
