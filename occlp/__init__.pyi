@@ -71,6 +71,10 @@ from .shares import ConditionalShare as ConditionalShare
 from .shares import Ratio as Ratio
 from .shares import conditional as conditional
 from .shares import ratio as ratio
+from .solvers import A2C as A2C
+from .solvers import PPO as PPO
+from .solvers import TRPO as TRPO
+from .solvers import ActorCritic as ActorCritic
 from .solvers import Decomposition as Decomposition
 from .solvers import KLDual as KLDual
 from .solvers import MirrorDescent as MirrorDescent
@@ -79,12 +83,15 @@ from .solvers import NaturalPolicyGradient as NaturalPolicyGradient
 from .solvers import OccupancyProgram as OccupancyProgram
 from .solvers import PolicyGradient as PolicyGradient
 from .solvers import PolicyIteration as PolicyIteration
+from .solvers import Reinforce as Reinforce
 from .solvers import SoftPolicyIteration as SoftPolicyIteration
 from .solvers import ValueIteration as ValueIteration
 from .solvers.base import Iterate as Iterate
 from .solvers.base import Solver as Solver
 from .solvers.deterministic import DeterministicProgram as DeterministicProgram
+from .solvers.policy_gradient import GradientMoments as GradientMoments
 from .solvers.policy_gradient import estimators as estimators
+from .solvers.policy_gradient import gradient_moments as gradient_moments
 from .solvers.policy_gradient import parametrizations as parametrizations
 from .solvers.policy_gradient import policy_gradient as policy_gradient
 from .solvers.policy_gradient import updates as updates

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 METHODS = {
     "lp": "OccupancyProgram", "lp-highs": "OccupancyProgram", "lp-clarabel": "OccupancyProgram",
     "lp-scs": "OccupancyProgram", "pi": "PolicyIteration", "mpi": "ModifiedPolicyIteration", "vi": "ValueIteration",
-    "pg": "PolicyGradient", "npg": "NaturalPolicyGradient", "kl": "KLDual", "dec": "Decomposition",
+    "pg": "PolicyGradient", "npg": "NaturalPolicyGradient", "md": "MirrorDescent", "reinforce": "Reinforce",
+    "ac": "ActorCritic", "a2c": "A2C", "trpo": "TRPO", "ppo": "PPO", "kl": "KLDual", "dec": "Decomposition",
 }  # fmt: skip
 #: Every row of ``--json`` has these, null where there is no such figure.
 COLUMNS = ("solver", "status", "objective", "expected_return", "gap", "seconds")

@@ -17,7 +17,8 @@ from occlp.model import MDP
 from occlp.problem import Problem, as_problem
 from occlp.result import Result
 from occlp.solvers import NaturalPolicyGradient, PolicyGradient, PolicyIteration, Solver
-from occlp.solving import Limit, describe, find_reference, run
+from occlp.solvers.base import describe
+from occlp.solving import Limit, find_reference, run
 from occlp.tracking import Reference
 
 

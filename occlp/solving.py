@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from occlp.solvers.base import (
     Solver,
     SolverFailure,
     Start,
+    describe,
     start_policy,
 )
 from occlp.terms import Utility
@@ -289,19 +290,6 @@ class _Job:
             if late or improvements >= MOST_IMPROVEMENTS or (smooth and tracker.reached(self.atol)):
                 break
         return max(improvements, 0)
-
-
-def describe(solver: Any) -> str:
-    """The solver with the settings that differ from their defaults."""
-    if not is_dataclass(solver):
-        return type(solver).__name__
-    changed = []
-    for f in fields(solver):
-        value = getattr(solver, f.name)
-        default = f.default if f.default_factory is MISSING else f.default_factory()
-        if f.repr and value != default:
-            changed.append(f"{f.name}={value!r}")
-    return f"{type(solver).__name__}({', '.join(changed)})"
 
 
 def _check_options(tol: Any, atol: Any, certify: str) -> None:

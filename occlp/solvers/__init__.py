@@ -9,11 +9,24 @@ from occlp.solvers.dynamic_programming import ModifiedPolicyIteration, PolicyIte
 from occlp.solvers.face_newton import FaceNewton
 from occlp.solvers.kl_dual import KLDual
 from occlp.solvers.occupancy_program import OccupancyProgram
-from occlp.solvers.policy_gradient import MirrorDescent, NaturalPolicyGradient, PolicyGradient
+from occlp.solvers.policy_gradient import (
+    A2C,
+    PPO,
+    TRPO,
+    ActorCritic,
+    MirrorDescent,
+    NaturalPolicyGradient,
+    PolicyGradient,
+    Reinforce,
+)
 from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
 from occlp.terms import KL, ConditionalKL, OccupancyEntropy, PolicyEntropy
 
 __all__ = [
+    "A2C",
+    "PPO",
+    "TRPO",
+    "ActorCritic",
     "Decomposition",
     "Iterate",
     "KLDual",
@@ -23,6 +36,7 @@ __all__ = [
     "OccupancyProgram",
     "PolicyGradient",
     "PolicyIteration",
+    "Reinforce",
     "SoftPolicyIteration",
     "Solver",
     "ValueIteration",

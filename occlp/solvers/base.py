@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -123,3 +123,16 @@ def start_policy(problem: Problem, start: Start) -> Policy | None:
     if not policy.pairs.same_as(problem.mdp.pairs):
         raise InvalidProblem("start= belongs to another model: its pairs are not those of the problem.")
     return policy
+
+
+def describe(settings: Any) -> str:
+    """The name of a solver, or of a part of one, with the settings that differ from their defaults."""
+    if not is_dataclass(settings):
+        return type(settings).__name__
+    changed = []
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        if f.repr and (isinstance(value, np.ndarray) or value != default):
+            changed.append(f"{f.name}={value!r}")
+    return f"{type(settings).__name__}({', '.join(changed)})"

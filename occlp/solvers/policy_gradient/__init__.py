@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from occlp.solvers.policy_gradient import estimators, parametrizations, updates
 from occlp.solvers.policy_gradient.ascent import PolicyGradient, policy_gradient
-from occlp.solvers.policy_gradient.presets import MirrorDescent, NaturalPolicyGradient
+from occlp.solvers.policy_gradient.moments import GradientMoments, gradient_moments
+from occlp.solvers.policy_gradient.presets import (
+    A2C,
+    PPO,
+    TRPO,
+    ActorCritic,
+    MirrorDescent,
+    NaturalPolicyGradient,
+    Reinforce,
+)
 
 __all__ = [
+    "A2C",
+    "PPO",
+    "TRPO",
+    "ActorCritic",
+    "GradientMoments",
     "MirrorDescent",
     "NaturalPolicyGradient",
     "PolicyGradient",
+    "Reinforce",
     "estimators",
+    "gradient_moments",
     "parametrizations",
     "policy_gradient",
     "updates",

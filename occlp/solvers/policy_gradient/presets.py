@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Start
 from occlp.solvers.policy_gradient.ascent import PolicyGradient
-from occlp.solvers.policy_gradient.estimators import Estimator, Exact
+from occlp.solvers.policy_gradient.estimators import GAE, Estimator, Exact, MonteCarlo, TemporalDifference
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
-from occlp.solvers.policy_gradient.updates import MirrorStep, NaturalStep
+from occlp.solvers.policy_gradient.updates import ClippedRatio, GradientStep, MirrorStep, NaturalStep, TrustRegion
 
 
 class Preset:
@@ -100,4 +101,189 @@ class MirrorDescent(Preset):
     def expand(self) -> PolicyGradient:
         """Return the method as its three parts."""
         update = MirrorStep(self.step_size, growth=self.growth)
+        return PolicyGradient(self.parametrization, self.estimator, update, self.steps)
+
+
+@dataclass(frozen=True)
+class Reinforce(Preset):
+    """REINFORCE: sampled returns to go times scores (Williams 1992; Sutton and Barto 2018, section 13.3).
+
+    Parameters
+    ----------
+    baseline : None, "values", "average" or array [S]
+        What is subtracted from the returns, as in `oc.estimators.MonteCarlo`.
+    returns : {"to_go", "total"}
+        "total" weighs every step by the return of its whole trajectory.
+    trajectories : int
+        Trajectories for one step.
+    horizon : int, "geometric", "episode" or None
+        As in `oc.estimators.MonteCarlo`.
+    discounting : {"keep", "drop"}
+        Whether the factor γ^t is kept.
+    step_size : float
+        η of the update.
+    adaptive : bool
+        Steps adapted to each parameter (Adam), which need no knowledge of the units of the reward; False is
+        Williams' rule θ ← θ + η ∇̂J on the return scale.
+    steps : int
+        Steps after which the run ends.
+    parametrization : Parametrization
+        Default tabular softmax.
+    """
+
+    baseline: Any = None
+    returns: str = "to_go"
+    trajectories: int = 16
+    horizon: int | str | None = None
+    discounting: str = "keep"
+    step_size: float = 0.1
+    adaptive: bool = True
+    steps: int = 300
+    parametrization: Parametrization = Softmax()  # noqa: RUF009
+
+    def expand(self) -> PolicyGradient:
+        """Return the method as its three parts."""
+        estimator = MonteCarlo(
+            trajectories=self.trajectories, horizon=self.horizon, discounting=self.discounting,
+            returns=self.returns, baseline=self.baseline,
+        )  # fmt: skip
+        update = GradientStep(self.step_size, adaptive=self.adaptive)
+        return PolicyGradient(self.parametrization, estimator, update, self.steps)
+
+
+@dataclass(frozen=True)
+class ActorCritic(Preset):
+    """One-step actor–critic: temporal differences of a learnt critic (Sutton and Barto 2018, section 13.5).
+
+    Parameters
+    ----------
+    step_size, adaptive
+        Of the actor, as in `Reinforce`.
+    critic_step : float
+        Of the critic, as in `oc.estimators.TemporalDifference`.
+    trajectories, horizon, discounting
+        As in `Reinforce`; trajectories that are cut are bootstrapped.
+    steps : int
+        Steps after which the run ends.
+    parametrization : Parametrization
+        Default tabular softmax.
+    """
+
+    step_size: float = 0.1
+    adaptive: bool = True
+    critic_step: float = 0.3
+    trajectories: int = 16
+    horizon: int | str | None = None
+    discounting: str = "keep"
+    steps: int = 300
+    parametrization: Parametrization = Softmax()  # noqa: RUF009
+
+    def expand(self) -> PolicyGradient:
+        """Return the method as its three parts."""
+        estimator = TemporalDifference(
+            trajectories=self.trajectories, horizon=self.horizon, discounting=self.discounting,
+            bootstrap=self.horizon != "geometric", critic_step=self.critic_step,
+        )  # fmt: skip
+        update = GradientStep(self.step_size, adaptive=self.adaptive)
+        return PolicyGradient(self.parametrization, estimator, update, self.steps)
+
+
+@dataclass(frozen=True)
+class A2C(Preset):
+    """Advantage actor–critic: returns of a few steps, bootstrapped and less a learnt critic (Mnih et al. 2016).
+
+    Parameters
+    ----------
+    step_size, adaptive
+        Of the actor, as in `Reinforce`.
+    critic_step : float
+        Of the critic, as in `oc.estimators.GAE`, here with λ = 1.
+    trajectories : int
+        Trajectories for one step, where the source has workers.
+    horizon : int or None
+        Steps of each trajectory; the last state is bootstrapped. All begin in an initial state (in the source
+        a worker goes on where it was).
+    discounting : {"keep", "drop"}
+        Whether the factor γ^t is kept; the source drops it.
+    steps : int
+        Steps after which the run ends.
+    parametrization : Parametrization
+        Default tabular softmax.
+    """
+
+    step_size: float = 0.1
+    adaptive: bool = True
+    critic_step: float = 0.3
+    trajectories: int = 16
+    horizon: int | None = None
+    discounting: str = "keep"
+    steps: int = 300
+    parametrization: Parametrization = Softmax()  # noqa: RUF009
+
+    def expand(self) -> PolicyGradient:
+        """Return the method as its three parts."""
+        estimator = GAE(
+            trajectories=self.trajectories, horizon=self.horizon, discounting=self.discounting,
+            lam=1.0, critic_step=self.critic_step,
+        )  # fmt: skip
+        update = GradientStep(self.step_size, adaptive=self.adaptive)
+        return PolicyGradient(self.parametrization, estimator, update, self.steps)
+
+
+@dataclass(frozen=True)
+class TRPO(Preset):
+    """Trust region policy optimisation (Schulman et al. 2015).
+
+    Parameters
+    ----------
+    radius : float
+        Bound on the mean KL divergence of a step, in nats.
+    steps : int
+        Steps after which the run ends.
+    parametrization : Parametrization
+        Default tabular softmax.
+    estimator : Estimator
+        Default returns less their running average; exact ones make every step an improvement.
+    """
+
+    radius: float = 0.01
+    steps: int = 300
+    parametrization: Parametrization = Softmax()  # noqa: RUF009
+    estimator: Estimator = MonteCarlo(baseline="average")  # noqa: RUF009
+
+    def expand(self) -> PolicyGradient:
+        """Return the method as its three parts."""
+        return PolicyGradient(self.parametrization, self.estimator, TrustRegion(self.radius), self.steps)
+
+
+@dataclass(frozen=True)
+class PPO(Preset):
+    """Proximal policy optimisation with clipped ratios (Schulman et al. 2017).
+
+    Parameters
+    ----------
+    clip : float
+        ε of the clipped ratio.
+    epochs : int
+        Steps of Adam on the surrogate for one sample (full batches).
+    step_size : float
+        Of these steps.
+    steps : int
+        Samples after which the run ends.
+    parametrization : Parametrization
+        Default tabular softmax.
+    estimator : Estimator
+        Default GAE(λ = 0.95) with a learnt critic.
+    """
+
+    clip: float = 0.2
+    epochs: int = 10
+    step_size: float = 0.02
+    steps: int = 300
+    parametrization: Parametrization = Softmax()  # noqa: RUF009
+    estimator: Estimator = GAE()  # noqa: RUF009
+
+    def expand(self) -> PolicyGradient:
+        """Return the method as its three parts."""
+        update = ClippedRatio(self.clip, self.epochs, self.step_size)
         return PolicyGradient(self.parametrization, self.estimator, update, self.steps)

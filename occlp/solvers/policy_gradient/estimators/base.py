@@ -9,6 +9,7 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.problem import Problem
+from occlp.solvers.base import describe
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,10 @@ class Estimator:
     """
 
     is_sampled: bool = False
+
+    def __repr__(self) -> str:
+        """Name and settings that differ from their defaults."""
+        return describe(self)
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be estimated, or None."""

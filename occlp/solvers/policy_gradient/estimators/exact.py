@@ -18,7 +18,7 @@ from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator
 from occlp.standard import StandardForm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exact(Estimator):
     """The exact advantages and occupancy of the policy.
 

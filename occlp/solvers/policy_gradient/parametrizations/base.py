@@ -8,6 +8,7 @@ from occlp._typing import FloatArray
 from occlp.kernels import softmax as kernels
 from occlp.model import Pairs
 from occlp.policy import Policy
+from occlp.solvers.base import describe
 
 #: Smallest probability that a start policy is read with: the logit of zero is minus infinity.
 LEAST_PROBABILITY = 1e-300
@@ -19,6 +20,10 @@ class Parametrization:
     Subclasses are frozen dataclasses of settings. They give `initial`, `probabilities`, `pullback` and `score`, and
     `project` where not every θ is allowed.
     """
+
+    def __repr__(self) -> str:
+        """Name and settings that differ from their defaults."""
+        return describe(self)
 
     def initial(self, pairs: Pairs, policy: Policy | None) -> FloatArray:
         """Return parameters to begin with, or those of the policy given (of the nearest there is).

@@ -18,7 +18,7 @@ from occlp.solvers.policy_gradient.parametrizations.base import (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LogLinear(PreferenceParametrization):
     """Softmax of linear preferences, π(a | s) ∝ exp(φ(s, a) · θ); with two actions, logistic regression.
 
@@ -64,7 +64,7 @@ class LogLinear(PreferenceParametrization):
         return _pair_features(pairs, self.features) @ direction
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gaussian(PreferenceParametrization):
     """A normal density with mean φ(s) · w, taken at numeric actions and normalised on their grid.
 

@@ -18,7 +18,7 @@ from occlp.solvers.policy_gradient.parametrizations.base import PreferenceParame
 DIFFERENCE = 6e-6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Network(PreferenceParametrization):
     """A softmax of logits from any function: a neural network in numpy, PyTorch or JAX.
 

@@ -17,7 +17,7 @@ from occlp.solvers.policy_gradient.parametrizations.base import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Softmax(PreferenceParametrization):
     """One logit a pair: π(a | s) = exp θ(s, a) / Σ_b exp θ(s, b).
 
@@ -46,7 +46,7 @@ class Softmax(PreferenceParametrization):
         return direction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Direct(Parametrization):
     """The probabilities are the parameters, θ(s, a) = π(a | s), projected on the simplex of each state.
 

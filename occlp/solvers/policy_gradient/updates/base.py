@@ -11,6 +11,7 @@ import numpy as np
 from occlp._typing import FloatArray
 from occlp.errors import InvalidProblem
 from occlp.model import Pairs
+from occlp.solvers.base import describe
 from occlp.solvers.policy_gradient.estimators import Estimate
 from occlp.solvers.policy_gradient.parametrizations import Parametrization
 from occlp.standard import StandardForm
@@ -81,6 +82,10 @@ class Landscape:
 
 class Update:
     """One step from a position; subclasses are frozen dataclasses of settings."""
+
+    def __repr__(self) -> str:
+        """Name and settings that differ from their defaults."""
+        return describe(self)
 
     def unsupported(self, parametrization: Parametrization, *, is_sampled: bool) -> str | None:
         """Return why this update cannot be joined with these other two choices, or None."""

@@ -13,7 +13,7 @@ from occlp.solvers.policy_gradient.updates.base import Landscape, Position, Upda
 from occlp.solvers.policy_gradient.updates.gradient import Moments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClippedRatio(Update):
     """Ascend E[min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â)], ρ = π_new / π_old, for some epochs over one estimate.
 

@@ -46,7 +46,7 @@ class Moments:
         return Moments(first, second, count), mean / (size + floor)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientStep(Update):
     """Plain gradient ascent, θ ← θ + η ∇J.
 

@@ -19,7 +19,7 @@ from occlp.solvers.policy_gradient.updates.base import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MirrorStep(Update):
     """Policy mirror descent: in each state π ← argmax over p of η A·p / (1 − γ) − D(p, π).
 

@@ -25,7 +25,7 @@ RESIDUAL = 1e-10
 MOST_PRODUCTS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NaturalStep(Update):
     """Natural gradient, θ ← θ + η F⁺∇J, with F = Σ d(s) π(a | s) ∇log π ∇log πᵀ.
 

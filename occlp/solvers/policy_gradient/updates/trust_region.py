@@ -17,7 +17,7 @@ SHRINK = 0.8
 MOST_SHRINKINGS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrustRegion(Update):
     """Maximise the importance-weighted surrogate subject to E_{s~d} KL(π_old(· | s) ‖ π_new(· | s)) ≤ radius.
 
