@@ -76,6 +76,8 @@ class PolicyGradient:
         """Return why the problem cannot be answered, or None."""
         if problem.limits:
             return "it follows the objective and cannot keep constraints; Decomposition and OccupancyProgram can"
+        if problem.criterion == "total":
+            return "it follows discounted and average rewards, not totals; PolicyIteration answers those"
         return self.estimator.unsupported(problem)
 
     def iterate(
