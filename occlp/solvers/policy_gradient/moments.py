@@ -255,6 +255,6 @@ def _variance(
     weights = sparse.csr_array(
         (signals[taken], (rows, sample.pair_index[taken])), shape=(len(chances), problem.mdp.n_pairs)
     )
-    gradients: FloatArray = weights @ scores
+    gradients = np.asarray(weights @ scores)
     centred = gradients - chances @ gradients
     return float(chances @ np.square(centred).sum(axis=1)) / estimator.trajectories, len(chances)
