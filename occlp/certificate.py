@@ -12,6 +12,7 @@ No solver is believed: its values are only one candidate for V.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +51,8 @@ class Certificate:
     rounding : float
         The part of the gap that the arithmetic itself may have caused.
     size : float
-        What the tolerance is relative to: min(spread, max(|lower|, |upper|)); the spread with a utility.
+        What the tolerance is relative to: min(spread, max(|lower|, |upper|)); the spread with a utility. A
+        regularizer that takes the objective further from `shift` than the spread counts by that distance.
     spread : float
         The range of the rewards (the strength of a regularizer where they are constant), to which
         tolerances refer.
@@ -217,7 +219,10 @@ def tolerance_size(form: StandardForm, ends: tuple[float, float]) -> float:
     spread = form.scale * form.spread
     if form.term is not None and form.reward_range == 0:
         return spread  # the natural optimum of a distance is zero
-    return min(spread, max(abs(end) for end in ends))
+    # Without a term no objective is further from the offset than the spread; a strong term may lead far away.
+    finite = [end for end in ends if math.isfinite(end)]
+    away = min((abs(form.scale * form.from_user(end)) for end in finite), default=0.0)
+    return min(max(spread, away), max(abs(end) for end in ends))
 
 
 def allowed_gap(size: float, spread: float, rounding: float, tol: float, atol: float) -> float:

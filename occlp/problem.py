@@ -32,7 +32,7 @@ class Problem:
         the long-run average reward, or the expected total of the rewards.
     constraints : dict or list of Constraint, optional
         Limits such as ``oc.expected("wear") <= 0.25``; any number. The keys of a dict name them; in a
-        list the cost's name does.
+        list the cost's name does. A list in the place of a constraint stands for all that it holds.
     regularizer : Regularizer, optional
         A term that joins the reward: `KL`, `ConditionalKL` (penalties), `PolicyEntropy`,
         `StateEntropy`, `OccupancyEntropy` (bonuses).
@@ -62,7 +62,9 @@ class Problem:
     mdp: MDP
     sense: Literal["maximize", "minimize"] = "maximize"
     criterion: Literal["discounted", "average", "total"] = "discounted"
-    constraints: Mapping[str, Constraint] | Sequence[Constraint] | None = None
+    constraints: (
+        Mapping[str, Constraint | Sequence[Constraint]] | Sequence[Constraint | Sequence[Constraint]] | None
+    ) = None
     regularizer: Regularizer | None = None
     utility: ConcaveUtility | None = None
     goal: Hashable | Collection[Hashable] | None = None
@@ -192,8 +194,8 @@ class Problem:
         if self.criterion == "total":
             digest.update(self.objective.encode())
             parts.append(self.goal_states)
-        for term in (self.regularizer, self.utility):
-            for part in [] if term is None else term.parts():
+        for role, term in (("regularizer", self.regularizer), ("utility", self.utility)):
+            for part in [] if term is None else [role, *term.parts(mdp)]:
                 parts.append(part if isinstance(part, np.ndarray) else np.frombuffer(repr(part).encode(), np.uint8))
         for name, constraint in self.limits.items():
             digest.update(f"{name} {constraint.relation} {constraint.bound!r}".encode())

@@ -116,7 +116,8 @@ class Tracker(Rows):
             return False
         limits = self.form.limits
         broken = 0.0 if self._best.found is None else limits.excess(self._best.found.pair_occupancy) * limits.units
-        near = self._upper.value - self._best.lower <= share * self.form.spread
+        size = max(self.form.spread, min(abs(self._upper.value), abs(self._best.lower)))
+        near = self._upper.value - self._best.lower <= share * size
         return near and bool((broken <= share * limits.ranges).all())
 
     @property

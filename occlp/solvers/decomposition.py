@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.optimize import linprog, nnls
 
-from occlp._typing import FloatArray
+from occlp._typing import AnyArray, FloatArray
 from occlp.certificate import UpperBound, Values, bound_above, to_multipliers
 from occlp.chain import Bracket, occupancy, policy_chain
 from occlp.evaluation import formulate
@@ -245,18 +245,34 @@ class _Generation:
     def _sharpen(self, weights: FloatArray, prices: FloatArray) -> _Master:
         """Recompute a vertex from its basis: the master's own tolerance is 1e-10, this is rounding."""
         rewards, rows, limits = self.rewards, self.excesses, self.form.limits
-        basic = np.flatnonzero(weights > 1e-9)
         tight = np.flatnonzero(limits.equal | (np.abs(prices) > 1e-9))
-        system = np.vstack([np.ones(len(basic)), rows[np.ix_(tight, basic)]])
         target = np.append(1.0, np.where(limits.equal[tight], 0.0, self.slack))
-        exact = np.linalg.lstsq(system, target, rcond=None)[0]
-        dual = np.linalg.lstsq(system.T, rewards[basic], rcond=None)[0]
+        system = np.vstack([np.ones(len(rewards)), rows[tight]])
+        basic: AnyArray = np.flatnonzero(weights > 1e-9)
+        exact = np.linalg.lstsq(system[:, basic], target, rcond=None)[0]
+        if (exact < 0).any() or np.abs(system[:, basic] @ exact - target).max() > ROUNDING / 100:
+            basic, exact = self._with_smaller_weights(weights, prices, system, target)
+        dual = np.linalg.lstsq(system[:, basic].T, rewards[basic], rcond=None)[0]
         refined, sharp = np.zeros_like(weights), np.zeros_like(prices)
         refined[basic], sharp[tight] = exact, dual[1:]
-        if (exact < -1e-12).any() or np.abs(system @ exact - target).max() > 1e-12:
+        worst = float(np.where(limits.equal, np.abs(rows @ refined), rows @ refined).max(initial=0.0))
+        if (exact < -1e-12).any() or worst > self.slack + 1e-12 or abs(refined.sum() - 1.0) > 1e-12:
             refined = np.maximum(weights, 0.0)
         refined = np.maximum(refined, 0.0)
         refined /= refined.sum()
         if np.abs(sharp - prices).max(initial=0.0) > 1e-6 * (1.0 + np.abs(prices).max(initial=0.0)):
             sharp = prices
         return _Master(refined, limits.feasible_prices(sharp), float(rewards @ refined))
+
+    def _with_smaller_weights(
+        self, weights: FloatArray, prices: FloatArray, system: FloatArray, target: FloatArray
+    ) -> tuple[AnyArray, FloatArray]:
+        """Columns and weights that meet the tight rows, from all that are optimal at the prices.
+
+        A budget may be met only with a weight that the master's tolerance leaves out.
+        """
+        short = prices @ self.excesses - self.rewards
+        size = 1.0 + float(np.abs(prices).sum())
+        columns = np.flatnonzero((weights > 1e-9) | (short - short.min() <= 1e-9 * size))
+        exact, _ = nnls(system[:, columns], target)
+        return columns[exact > 0], exact[exact > 0]

@@ -1,13 +1,14 @@
 """Newton's method on the smooth dual of the joint-KL program.
 
 Minimise g(V) = (1 − γ) μ0·V + τ log Σ d0 exp((r + γPV − V) / τ). The dual does not change with V + c,
-so one state is pinned; small τ is approached through larger ones.
+so one state is pinned. The start comes from an interior-point method, which weak penalties do not stop.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,25 +19,34 @@ from occlp._typing import AnyArray, BoolArray, FloatArray
 from occlp.certificate import priced, to_multipliers, to_prices
 from occlp.chain import base_value, two_sum
 from occlp.evaluation import formulate, pair_residuals
+from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Result
-from occlp.solvers.base import Iterate, Start
+from occlp.solvers.base import Iterate, SolverFailure, Start
+from occlp.solvers.decomposition import Decomposition
+from occlp.solvers.interior_point import InteriorPoint
 from occlp.solvers.occupancy_program import reference_of, soft_policy
 from occlp.standard import StandardForm, flow_matrix
 from occlp.terms import KL, JointTerm, OccupancyEntropy
 
 #: Values beyond this are kept in two doubles.
 LARGE_VALUES = 1e4
+#: Newton decrement (squared, in strengths) at which the constraints that bind are looked at again.
+SETTLED = 1e-12
+#: Below this strength (rewards having size one) policies made of scores feel the rounding of the scores.
+COARSE = 1e-6
+#: An interior point that misses its equations by more than this was not found.
+NOT_FOUND = 1e-6
 
 
 @dataclass(frozen=True)
 class KLDual:
-    """Newton's method on the dual of a problem with a KL term, with continuation in the strength.
+    """Newton's method on the dual of a problem with a KL term, begun by an interior-point method.
 
     Parameters
     ----------
     max_steps : int
-        Newton steps at each strength.
+        Newton steps at most.
 
     Notes
     -----
@@ -62,24 +72,19 @@ class KLDual:
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
-        """Yield after each Newton step at the final strength."""
+        """Yield after each Newton step."""
         form = formulate(problem)
-        assert isinstance(form.term, JointTerm)
+        if problem.limits:
+            Decomposition().feasible_start(problem)  # raises a proof where no policy keeps the constraints
         newton = _Newton(form)
-        point = _Point(np.zeros(form.n_states), np.zeros(len(form.limits.names)))
-        strengths = _continuation(form.term.strength, form.reward_range)
-        if isinstance(start, Result):  # a result brings its certifying values
-            prices = to_prices(form, start.certificate.multipliers)
-            point = _Point(form.sign * start.certificate.values / form.scale, prices)
-            strengths = [form.term.strength]
-        for strength in strengths:
-            final = strength == form.term.strength
-            for _ in range(self.max_steps):
-                point, decrement = newton.step(point, strength)
-                if final:
-                    yield _iterate(problem, form, point)
-                if decrement <= (1e-30 if final else 1e-3 * strength) and not newton.change_active(point, strength):
-                    break
+        for point in [newton.resumed(start)] if isinstance(start, Result) else newton.starts():
+            for step in newton.descend(point, self.max_steps):
+                yield _iterate(problem, form, step)
+            if newton.settled:
+                break
+        if newton.occupancy is not None and newton.strength < COARSE:
+            policy = Policy.from_occupancy(problem.mdp.pairs, newton.occupancy, reference_of(problem))
+            yield replace(_iterate(problem, form, step), policy=policy)
 
 
 def _iterate(problem: Problem, form: StandardForm, point: _Point) -> Iterate:
@@ -111,14 +116,6 @@ class _Point:
         return _Point(high, new_prices, low)
 
 
-def _continuation(strength: float, reward_range: float) -> list[float]:
-    """Strengths from the size of the rewards down to the one asked for, each a quarter of the last."""
-    strengths = [strength]
-    while strengths[-1] < 0.5 * reward_range:
-        strengths.append(4.0 * strengths[-1])
-    return strengths[::-1]
-
-
 class _Newton:
     """Newton steps on the pairs and states of the prior's support, with an active set of constraints.
 
@@ -127,7 +124,7 @@ class _Newton:
 
     def __init__(self, form: StandardForm) -> None:
         assert isinstance(form.term, JointTerm)
-        self.form, self.term = form, form.term
+        self.form, self.term, self.strength = form, form.term, form.term.strength
         self.pairs: AnyArray = np.flatnonzero(form.term.support)
         states = np.unique(form.states[self.pairs])
         pinned = int(np.argmax(form.initial[states]))
@@ -135,20 +132,60 @@ class _Newton:
         self.flow: Any = sparse.csr_array(flow_matrix(form)[self.states][:, self.pairs])
         self.active = np.array(form.limits.equal)
         self.changes = 0
+        self.settled = False
+        self.occupancy: FloatArray | None = None  # [pairs], that of the start
 
-    def dual(self, point: _Point, strength: float) -> tuple[float, FloatArray]:
+    def starts(self) -> Iterator[_Point]:
+        """Where to begin: near the optimum, or at zero, which is better for classes at the longest horizons."""
+        yield self.near_optimum()
+        self.active, self.changes = np.array(self.form.limits.equal), 0
+        yield _Point(np.zeros(self.form.n_states), np.zeros(len(self.active)))
+
+    def descend(self, point: _Point, max_steps: int) -> Iterator[_Point]:
+        """The points after each step."""
+        floor = 1e-30 * max(1.0, self.strength)
+        for _ in range(max_steps):
+            point, decrement = self.step(point)
+            yield point
+            self.settled = decrement <= SETTLED * self.strength and not self.change_active(point)
+            if (self.settled and decrement <= floor) or math.isnan(decrement):
+                return
+
+    def near_optimum(self) -> _Point:
+        """Near the optimum, by an interior-point method, with the constraints that it finds tight."""
+        form = self.form
+        source = form.rest * form.initial[self.states]
+        found = InteriorPoint(form, self.pairs, self.flow, source).solve()
+        if found.missing > NOT_FOUND:
+            raise SolverFailure(
+                "no occupancy within the reference's support was found that keeps the constraints; every policy "
+                "that visits other pairs has an infinite penalty."
+            )
+        values, self.occupancy = np.zeros(form.n_states), np.zeros(form.n_pairs)
+        values[self.states], self.occupancy[self.pairs] = found.values, found.occupancy
+        self.active = found.tight
+        return _Point(values, np.where(found.tight, found.prices, 0.0))
+
+    def resumed(self, start: Result) -> _Point:
+        """At the values and prices that certify a result."""
+        form = self.form
+        prices = to_prices(form, start.certificate.multipliers)
+        self.active = form.limits.equal | (prices > 0)
+        return _Point(form.sign * start.certificate.values / form.scale, prices)
+
+    def dual(self, point: _Point) -> tuple[float, FloatArray]:
         """Value of g and the Gibbs distribution p, [kept pairs]."""
-        form, term = self.form, self.term.with_strength(strength)
+        form, term = self.form, self.term
         scores, _ = pair_residuals(form, point.values, point.low, priced(form, point.prices)[0])
         value = base_value(form.initial, form.rest, point.values, point.low)[0] + term.bound(scores)
         return value, term.maximizer(scores)[self.pairs]
 
-    def change_active(self, point: _Point, strength: float) -> bool:
+    def change_active(self, point: _Point) -> bool:
         """Drop constraints with a negative price and take up broken ones; whether anything changed."""
         limits = self.form.limits
         if not len(limits.names) or self.changes > 20 * len(limits.names):
             return False
-        _, gibbs = self.dual(point, strength)
+        _, gibbs = self.dual(point)
         broken = limits.rows[:, self.pairs] @ gibbs > 1e-12
         active = limits.equal | (self.active & (point.prices > 0)) | (~self.active & broken)
         changed = bool((active != self.active).any())
@@ -156,10 +193,10 @@ class _Newton:
         self.active, self.changes = active, self.changes + changed
         return changed
 
-    def step(self, point: _Point, strength: float) -> tuple[_Point, float]:
-        """One damped Newton step; returns the new point and the Newton decrement squared (scaled)."""
-        form, n = self.form, len(self.states)
-        value, gibbs = self.dual(point, strength)
+    def step(self, point: _Point) -> tuple[_Point, float]:
+        """One damped Newton step; returns the new point and the squared decrement, NaN where no step was found."""
+        form, strength, n = self.form, self.strength, len(self.states)
+        value, gibbs = self.dual(point)
         limits = sparse.csr_array(form.limits.rows[self.active][:, self.pairs])
         rows = sparse.csr_array(sparse.vstack([self.flow, limits]))
         source = np.append(form.rest * form.initial[self.states], np.zeros(int(self.active.sum())))
@@ -167,19 +204,22 @@ class _Newton:
         gradient = source - mass
         if not len(gradient):
             return point, 0.0
-        direction = _direction(rows, gibbs, mass, gradient, strength)
+        try:
+            direction = _direction(rows, gibbs, mass, gradient, strength)
+        except RuntimeError:  # exactly singular: constraints that depend on each other
+            return point, math.nan
         decrement = float(-(gradient @ direction))
-        if not decrement > 0:
+        if decrement <= 0:
             return point, 0.0
         length = 1.0
         while length > 1e-10:
             trial = point.moved(self.states, length * direction[:n], self.active, length * direction[n:])
-            new, _ = self.dual(trial, strength)
+            new, _ = self.dual(trial)
             # Near the optimum the decrease drowns in rounding: the full step is then the right one.
             if new <= value - 1e-4 * length * decrement or decrement <= 1e-14 * (abs(value) + strength):
                 return trial, decrement
             length *= 0.5
-        return point, 0.0
+        return point, math.nan
 
 
 def _direction(rows: Any, gibbs: FloatArray, mass: FloatArray, gradient: FloatArray, strength: float) -> FloatArray:

@@ -74,6 +74,8 @@ class SoftPolicyIteration:
             return
         policy = start_policy(problem, start)
         probabilities = None if policy is None else policy.pair_probabilities
+        if probabilities is not None and form.term.pair_bonus(probabilities) is None:
+            probabilities = None  # infinitely bad
         for soft in self._improve(form, form.term, form.rewards, probabilities, np.zeros(form.n_states)):
             yield _iterate(problem, form, soft)
 
@@ -95,7 +97,9 @@ class SoftPolicyIteration:
             probabilities = term.policy(pair_residuals(form, values, None, rewards)[0])
         last = -np.inf
         for _ in range(self.max_improvements):
-            chain = policy_chain(form, probabilities, rewards + term.pair_bonus(probabilities))
+            bonus = term.pair_bonus(probabilities)
+            assert bonus is not None
+            chain = policy_chain(form, probabilities, rewards + bonus)
             bracket = relative_values(chain, values)
             values, low = bracket.high, bracket.low if bracket.low.any() else None
             yield _Soft(probabilities, chain, (values, low), bracket.lower)

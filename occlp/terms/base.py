@@ -96,8 +96,8 @@ class Regularizer:
         """Return the term on a problem."""
         raise NotImplementedError
 
-    def parts(self) -> list[Any]:
-        """Return the numbers that identify the setting, for the problem's fingerprint."""
+    def parts(self, mdp: MDP) -> list[Any]:
+        """Return the numbers that identify the setting on a model, for the problem's fingerprint."""
         raise NotImplementedError
 
     def check(self, mdp: MDP) -> None:
@@ -111,8 +111,8 @@ class ConcaveUtility:
         """Return the term on a problem."""
         raise NotImplementedError
 
-    def parts(self) -> list[Any]:
-        """Return the numbers that identify the setting, for the problem's fingerprint."""
+    def parts(self, mdp: MDP) -> list[Any]:
+        """Return the numbers that identify the setting on a model, for the problem's fingerprint."""
         raise NotImplementedError
 
     def check(self, mdp: MDP) -> None:
@@ -131,6 +131,12 @@ def check_reference(reference: Any, mdp: MDP, name: str) -> None:
     """Raise `InvalidProblem` unless the reference is a policy of the model."""
     if not reference.pairs.same_as(mdp.pairs):
         raise InvalidProblem(f"the reference policy of {name} belongs to another model.")
+
+
+def largest_sum(scores: FloatArray, slope: FloatArray, sizes: FloatArray) -> float:
+    """max (q + g) with its rounding, and that of g from numbers of these sizes, added; all [pairs]."""
+    total = scores + slope
+    return float((total + 8.0 * float(np.finfo(np.float64).eps) * (np.abs(scores) + sizes)).max())
 
 
 def log_of(values: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ from occlp._typing import FloatArray
 from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
-from occlp.terms.base import Binding, ConcaveUtility, Term
+from occlp.terms.base import Binding, ConcaveUtility, Term, largest_sum
 
 #: Up to this many pairs the second derivative is computed, by differences of the first.
 DIFFERENCED_PAIRS = 100
@@ -51,7 +51,7 @@ class Utility(ConcaveUtility):
         """Return the term."""
         return CustomTerm(self.function, binding.mdp.n_pairs, smooth=self.smooth)
 
-    def parts(self) -> list[Any]:
+    def parts(self, mdp: MDP) -> list[Any]:
         """Return the name of the function."""
         return ["Utility", getattr(self.function, "__qualname__", "function")]
 
@@ -88,7 +88,7 @@ class CustomTerm(Term):
         """max (q + g) + c for the affine majorant g·d + c, packed as [g, c]."""
         if dual is None or not np.isfinite(dual).all():
             return math.inf
-        return float((scores + dual[:-1]).max() + dual[-1])
+        return largest_sum(scores, dual[:-1], np.abs(dual[:-1])) + float(dual[-1])
 
     def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
         """The linearisation at d, or the best mixture of linearisations, packed as [∇f, f − ∇f·d]."""

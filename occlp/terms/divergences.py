@@ -51,7 +51,7 @@ class KL(Regularizer):
         """Return the term with d0 as its prior."""
         return JointTerm(binding.occupancy_of(self.reference), self.strength / binding.scale)
 
-    def parts(self) -> list[Any]:
+    def parts(self, mdp: MDP) -> list[Any]:
         """Return name, strength and reference."""
         return ["KL", float(self.strength), self.reference.pair_probabilities]
 
@@ -90,7 +90,7 @@ class ConditionalKL(Regularizer):
         base = np.asarray(self.reference.pair_probabilities)
         return PolicyTerm(pairs.start, pairs.states, base, self.strength / binding.scale, normalized=True)
 
-    def parts(self) -> list[Any]:
+    def parts(self, mdp: MDP) -> list[Any]:
         """Return name, strength and reference."""
         return ["ConditionalKL", float(self.strength), self.reference.pair_probabilities]
 
@@ -108,10 +108,6 @@ class JointTerm(Term):
         self.prior, self.strength, self.normalized = prior, strength, normalized
         self.support: BoolArray = prior > 0
         self.spread = strength
-
-    def with_strength(self, strength: float) -> JointTerm:
-        """Return the same term with another strength."""
-        return JointTerm(self.prior, strength, normalized=self.normalized)
 
     def value(self, occupancy: FloatArray) -> float:
         """−τ KL(d ‖ d0); −inf where d is not absolutely continuous with respect to d0."""
@@ -178,12 +174,15 @@ class PolicyTerm(Term):
         """Return the same term with another strength."""
         return PolicyTerm(self.start, self.states, self.base, strength, normalized=self.normalized)
 
-    def pair_bonus(self, probabilities: FloatArray) -> FloatArray:
+    def pair_bonus(self, probabilities: FloatArray) -> FloatArray | None:
         """What a pair earns beside its reward under a fixed policy, [pairs]: −τ log(π / base).
 
-        With a normalised base every pair of a state is given the state's mean, −τ KL(π ‖ π0), written so
+        None where the policy takes an action that the base excludes: only `value` knows whether that state
+        is visited. With a normalised base every pair of a state is given the state's mean, −τ KL(π ‖ π0), written so
         that its rounding is second order near π0.
         """
+        if (probabilities[~self.support] > 0).any():
+            return None
         if self.normalized:
             return np.asarray(-self.strength * self._divergence(probabilities)[self.states])
         used = probabilities > 0
@@ -203,8 +202,8 @@ class PolicyTerm(Term):
 
     def value(self, occupancy: FloatArray) -> float:
         """−τ Σ d(s) KL; −inf where the policy takes an action that the base excludes."""
-        used = occupancy > 0
-        return float(occupancy[used] @ self.pair_bonus(self._policy(occupancy))[used])
+        bonus = self.pair_bonus(self._policy(occupancy))
+        return -math.inf if bonus is None else float(occupancy @ bonus)
 
     def gradient(self, occupancy: FloatArray) -> FloatArray:
         """−τ log(π / base), [pairs]; f is positively homogeneous in each state, so no constant enters."""

@@ -11,6 +11,7 @@ from scipy.special import entr, logsumexp
 
 from occlp._typing import FloatArray, IntArray
 from occlp.convex import load_cvxpy
+from occlp.model import MDP
 from occlp.terms.base import Binding, ConcaveUtility, Regularizer, Term, check_strength, log_of
 from occlp.terms.divergences import JointTerm, PolicyTerm
 
@@ -42,7 +43,7 @@ class PolicyEntropy(Regularizer):
             pairs.start, pairs.states, np.ones(pairs.n_pairs), self.strength / binding.scale, normalized=False
         )
 
-    def parts(self) -> list[Any]:
+    def parts(self, mdp: MDP) -> list[Any]:
         """Return name and strength."""
         return ["PolicyEntropy", float(self.strength)]
 
@@ -66,7 +67,7 @@ class OccupancyEntropy(Regularizer, ConcaveUtility):
         """Return the joint KL to the counting measure."""
         return JointTerm(np.ones(binding.mdp.n_pairs), self.strength / binding.scale, normalized=False)
 
-    def parts(self) -> list[Any]:
+    def parts(self, mdp: MDP) -> list[Any]:
         """Return name and strength."""
         return ["OccupancyEntropy", float(self.strength)]
 
@@ -94,7 +95,7 @@ class StateEntropy(Regularizer, ConcaveUtility):
         """Return the term."""
         return StateTerm(binding.mdp.pairs.start, binding.mdp.pairs.states, self.strength / binding.scale)
 
-    def parts(self) -> list[Any]:
+    def parts(self, mdp: MDP) -> list[Any]:
         """Return name and strength."""
         return ["StateEntropy", float(self.strength)]
 

@@ -17,7 +17,7 @@ from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
-from occlp.terms.base import Binding, ConcaveUtility, Term, check_reference
+from occlp.terms.base import Binding, ConcaveUtility, Term, check_reference, largest_sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class TotalVariation(ConcaveUtility):
         pairs = binding.mdp.pairs
         return VariationTerm(self.target[pairs.states, pairs.actions])
 
-    def parts(self) -> list[Any]:
+    def parts(self, mdp: MDP) -> list[Any]:
         """Return name and target."""
         if isinstance(self.target, Policy):
             return ["TotalVariation", self.target.pair_probabilities]
@@ -113,9 +113,9 @@ class LogSum(ConcaveUtility):
         rows = _rows(self.expectations, binding.mdp)
         return LogTerm(rows, _weights(self.weights, len(rows)))
 
-    def parts(self) -> list[Any]:
-        """Return name, expectations and weights."""
-        return ["LogSum", *_named(self.expectations), _weights(self.weights, len(self.expectations))]
+    def parts(self, mdp: MDP) -> list[Any]:
+        """Return name, expectations in numbers, and weights."""
+        return ["LogSum", _rows(self.expectations, mdp), _weights(self.weights, len(self.expectations))]
 
     def check(self, mdp: MDP) -> None:
         """Raise `InvalidProblem` for unknown names and for expectations that can never be positive."""
@@ -147,7 +147,8 @@ class LogTerm(Term):
         """max (q + Σ z c) − Σ w (1 + log(z / w)), from w log x ≤ z x − w (1 + log(z / w))."""
         if dual is None or not (dual > 0).all():
             return math.inf
-        return float((scores + dual @ self.rows).max() - self.weights @ (1.0 + np.log(dual / self.weights)))
+        top = largest_sum(scores, dual @ self.rows, dual @ np.abs(self.rows))
+        return top - float(self.weights @ (1.0 + np.log(dual / self.weights)))
 
     def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
         """z = w / (c·d)."""
@@ -186,9 +187,9 @@ class WorstCase(ConcaveUtility):
         """Return the term."""
         return WorstTerm(_rows(self.expectations, binding.mdp))
 
-    def parts(self) -> list[Any]:
-        """Return name and expectations."""
-        return ["WorstCase", *_named(self.expectations)]
+    def parts(self, mdp: MDP) -> list[Any]:
+        """Return name and expectations, in numbers."""
+        return ["WorstCase", _rows(self.expectations, mdp)]
 
     def check(self, mdp: MDP) -> None:
         """Raise `InvalidProblem` for unknown names."""
@@ -215,7 +216,8 @@ class WorstTerm(Term):
         """max (q + Σ z c) for z on the simplex."""
         if dual is None or (dual < 0).any() or not dual.sum() > 0:
             return math.inf
-        return float((scores + (dual / dual.sum()) @ self.rows).max())
+        weights = dual / dual.sum()
+        return largest_sum(scores, weights @ self.rows, weights @ np.abs(self.rows))
 
     def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
         """The z that makes the bound least: a small linear program."""
@@ -255,12 +257,6 @@ def _read_expectations(expectations: Any) -> tuple[str | LinearExpression, ...]:
         if not isinstance(what, str) and any(atom.total for _, atom in what.terms):
             raise InvalidProblem(f"{what} is on the return scale; a utility takes expectations per step, oc.expected.")
     return listed
-
-
-def _named(expectations: Sequence[str | LinearExpression]) -> list[Any]:
-    """The texts of the expectations, and the numbers of those that are arrays."""
-    atoms = [atom for what in expectations if not isinstance(what, str) for _, atom in what.terms]
-    return [*map(str, expectations), *(atom.what for atom in atoms if atom.kind == "array")]
 
 
 def _rows(expectations: Sequence[str | LinearExpression], mdp: MDP) -> FloatArray:

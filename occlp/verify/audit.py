@@ -135,7 +135,9 @@ def _check_plain_claims(problem: Problem, certificate: Certificate) -> None:
     spread = float(rewards.max() - rewards.min())
     if problem.utility is None and spread > 0 and not abs(certificate.spread - spread) <= 1e-12 * spread:
         raise AuditFailed(f"the spread of the rewards is {spread}, not {certificate.spread} as claimed.")
-    if spread > 0 and problem.utility is None and not 0 <= certificate.rounding <= max(1e-6 * spread, 1e-300):
+    ends = [abs(end - certificate.shift) for end in (certificate.lower, certificate.upper) if np.isfinite(end)]
+    largest = max(spread, min(ends, default=0.0) if problem.regularizer is not None else 0.0)
+    if spread > 0 and problem.utility is None and not 0 <= certificate.rounding <= max(1e-6 * largest, 1e-300):
         raise AuditFailed(f"a rounding of {certificate.rounding} would excuse any gap.")
 
 
