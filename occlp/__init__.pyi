@@ -8,6 +8,15 @@ from .constraints import LinearExpression as LinearExpression
 from .constraints import expected as expected
 from .constraints import expected_total as expected_total
 from .constraints import visits as visits
+from .dataset import Coverage as Coverage
+from .dataset import Dataset as Dataset
+from .dataset import Estimate as Estimate
+from .dataset import RatioEstimate as RatioEstimate
+from .dataset import doubly_robust as doubly_robust
+from .dataset import estimate_ratio as estimate_ratio
+from .dataset import importance_sampling as importance_sampling
+from .dataset import marginalized_importance_sampling as marginalized_importance_sampling
+from .dataset import score_weights as score_weights
 from .errors import AuditFailed as AuditFailed
 from .errors import BackendMissing as BackendMissing
 from .errors import Infeasible as Infeasible

@@ -89,14 +89,15 @@ def from_gymnasium(env: Any, *, discount: Any, **make_arguments: Any) -> MDP:
             given = ", ".join(sorted(make_arguments))
             raise InvalidProblem(f"{given}: only an id takes arguments. Pass them where you make the environment.")
         return _convert(env, type(getattr(env, "unwrapped", env)).__name__, discount)
-    made = _make(env, make_arguments)
+    made = make(env, make_arguments)
     try:
         return _convert(made, env, discount)
     finally:
         made.close()
 
 
-def _make(name: str, arguments: Mapping[str, Any]) -> Any:
+def make(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Make an environment by its id; what Gymnasium refuses is an `InvalidProblem`."""
     try:
         import gymnasium
     except ImportError:

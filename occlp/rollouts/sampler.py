@@ -19,7 +19,7 @@ from occlp.parallel import run_rows
 Seed: TypeAlias = int | np.random.Generator | np.random.SeedSequence | None
 
 #: Trajectories are handed to threads in this many blocks.
-BLOCKS = 32
+BLOCKS = 8
 #: An episode that has not ended by then is cut, unless ``longest=`` says otherwise.
 LONGEST_EPISODE = 100_000
 
