@@ -61,6 +61,7 @@ from .postoptimal.sensitivity import sensitivity as sensitivity
 from .postoptimal.tie_breaking import TieBroken as TieBroken
 from .postoptimal.tie_breaking import tie_break as tie_break
 from .problem import Problem as Problem
+from .proof import ExactProof as ExactProof
 from .ratio_objectives import ParametricResult as ParametricResult
 from .ratio_objectives import maximize_ratio as maximize_ratio
 from .ratios import density_ratio as density_ratio
@@ -98,6 +99,7 @@ from .solvers import ValueIteration as ValueIteration
 from .solvers.base import Iterate as Iterate
 from .solvers.base import Solver as Solver
 from .solvers.deterministic import DeterministicProgram as DeterministicProgram
+from .solvers.exact_policy_iteration import ExactPolicyIteration as ExactPolicyIteration
 from .solvers.policy_gradient import GradientMoments as GradientMoments
 from .solvers.policy_gradient import estimators as estimators
 from .solvers.policy_gradient import gradient_moments as gradient_moments

@@ -15,7 +15,8 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from fractions import Fraction
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,9 +25,12 @@ from occlp.chain import base_value
 from occlp.evaluation import Assessment, pair_residuals
 from occlp.kernels.backup import EPS
 from occlp.problem import Problem
+from occlp.proof import ExactProof
 from occlp.standard import StandardForm
 from occlp.terms import Utility
 
+#: Arithmetic that a certificate may be made in.
+LEVELS = ("float", "interval", "exact")
 #: Values V = high + low; the second array may be None.
 Values = tuple[FloatArray, FloatArray | None]
 #: What may prove a bound: values, prices of the constraints, and an occupancy to make it tight at.
@@ -78,8 +82,10 @@ class Certificate:
         By how much each pair falls short of the best; 0 on optimal pairs, NaN for objectives with a term.
     fingerprint : str
         SHA-256 of the problem's numbers.
-    exact : bool
-        Whether the bounds are exact rationals rather than rounded doubles.
+    level : {"float", "interval", "exact"}
+        Arithmetic of the bounds: doubles with their rounding bounded, intervals, or fractions.
+    proof : ExactProof or None
+        The optimum as a fraction and what proves it, where ``level`` is "exact".
     assumptions : tuple of str
         What the proof takes for granted.
     """
@@ -103,8 +109,19 @@ class Certificate:
     infeasible_by: float | None = None
     unending: bool = False
     dual: FloatArray = field(default_factory=lambda: np.zeros(0))
-    exact: bool = False
+    level: Literal["float", "interval", "exact"] = "float"
+    proof: ExactProof | None = None
     assumptions: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether the optimum is known as a fraction; ``lower`` and ``upper`` are then the doubles next to it."""
+        return self.level == "exact"
+
+    @property
+    def optimum(self) -> Fraction | None:
+        """The optimum as a fraction, where it is known."""
+        return None if self.proof is None else self.proof.optimum
 
     def allowed_gap(self, tol: float, atol: float = 0.0) -> float:
         """Largest gap that counts as certified: tol · size + atol.
@@ -117,6 +134,7 @@ class Certificate:
         """Write the certificate as one JSON object; numbers keep every digit."""
         plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
         plain |= {"multipliers": dict(self.multipliers), "sensitivity": dict(self.sensitivity)}
+        plain |= {"proof": None if self.proof is None else self.proof.to_plain()}
         plain |= {"format": "occlp-certificate", "version": 1}
         return json.dumps(plain)
 
@@ -133,8 +151,9 @@ class Certificate:
         try:
             _check_kinds(plain, arrays)
             plain |= {name: frozen(np.array(plain[name], dtype=np.float64)) for name in arrays}
+            plain |= {"proof": None if plain["proof"] is None else ExactProof.from_plain(plain["proof"])}
             return cls(**plain | {"assumptions": tuple(plain["assumptions"])})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the certificate is incomplete or altered: {error}.") from None
 
 
@@ -150,8 +169,8 @@ def _check_kinds(plain: dict[str, Any], arrays: tuple[str, ...]) -> None:
     for name in arrays:
         if not isinstance(plain[name], list) or not all(isinstance(x, int | float) for x in plain[name]):
             raise TypeError(f"{name} is not a list of numbers")
-    if not isinstance(plain["exact"], bool) or not isinstance(plain["fingerprint"], str):
-        raise TypeError("exact is a truth value and fingerprint a text")
+    if plain["level"] not in LEVELS or not isinstance(plain["fingerprint"], str):
+        raise TypeError(f"level is one of {', '.join(LEVELS)} and fingerprint a text")
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +246,7 @@ def tolerance_size(form: StandardForm, ends: tuple[float, float]) -> float:
 
 def allowed_gap(size: float, spread: float, rounding: float, tol: float, atol: float) -> float:
     """Return the gap that counts as certified (docs/conventions.md, section 7)."""
-    return max(tol * size, min(rounding, tol * spread)) + atol
+    return max(tol * size, min(rounding, tol * spread) if spread > 0 else rounding) + atol
 
 
 def slack_of(objective: float, lower: float) -> float:
@@ -246,9 +265,8 @@ def to_multipliers(form: StandardForm, prices: FloatArray) -> dict[str, float]:
     return dict(zip(form.limits.names, map(float, values), strict=True))
 
 
-def to_sensitivity(form: StandardForm, prices: FloatArray) -> dict[str, float]:
+def to_sensitivity(form: StandardForm, multipliers: Mapping[str, float]) -> dict[str, float]:
     """Signed derivatives d(objective) / d(bound): raising the bound of ≤ relaxes it, raising that of ≥ tightens it."""
-    multipliers = to_multipliers(form, prices)
     return {
         name: float(form.sign * sign * multipliers[name]) + 0.0
         for name, sign in zip(form.limits.names, form.limits.signs, strict=True)
@@ -294,7 +312,7 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         fingerprint=problem.fingerprint,
         violation=form.limits.violation(found.pair_occupancy),
         multipliers=to_multipliers(form, upper.prices),
-        sensitivity=to_sensitivity(form, upper.prices),
+        sensitivity=to_sensitivity(form, to_multipliers(form, upper.prices)),
         dual=frozen(np.zeros(0) if upper.dual is None else upper.dual),
         assumptions=_assumptions(problem),
     )

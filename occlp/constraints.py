@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
+
+if TYPE_CHECKING:
+    from occlp.model.exact import ExactNumbers
 
 Relation: TypeAlias = Literal["<=", ">=", "=="]
 
@@ -119,6 +123,16 @@ class LinearExpression:
         """The part of the coefficients that `coefficients` divides by 1 − γ, before the division, [pairs]."""
         parts = [weight * _coefficients(atom, mdp) for weight, atom in self.terms if atom.total]
         return np.asarray(sum(parts, start=np.zeros(mdp.n_pairs)))
+
+    def fractions(self, mdp: MDP, numbers: ExactNumbers, rest: Fraction) -> list[Fraction]:
+        """Return the coefficients [pairs] in exact arithmetic; weights and arrays are the dyadic rationals they are."""
+        total = [Fraction(0)] * mdp.n_pairs
+        for weight, atom in self.terms:
+            factor = Fraction(weight) / rest if atom.total else Fraction(weight)
+            known: Mapping[str, Sequence[Fraction]] = {"reward": numbers.rewards, **numbers.costs}
+            own = known[atom.what] if atom.kind == "name" else map(Fraction, _coefficients(atom, mdp).tolist())
+            total = [before + factor * number for before, number in zip(total, own, strict=True)]
+        return total
 
     @property
     def name(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unbounded, Unsupported
+from occlp.exact.levels import check_level, raise_level
 from occlp.model import MDP
 from occlp.problem import Problem, as_problem
 from occlp.result import Result, Status, Timing
@@ -101,8 +102,10 @@ def solve(
         Relative gap that counts as certified (docs/conventions.md, section 7).
     atol : float
         Absolute gap added to it, in the units of the objective.
-    certify : {"float"}
-        Arithmetic of the certificate: doubles with rounding bounded.
+    certify : {"float", "interval", "exact"}
+        Arithmetic of the certificate (docs/trust.md): doubles with rounding bounded; intervals that enclose
+        both bounds for the model exactly as given; or the optimum as a fraction, with a proof, where it is
+        one and the method promises the optimum. The last two need python-flint.
     rng : int or Generator, optional
         Seed of sampled methods.
     limit : Limit, optional
@@ -130,6 +133,8 @@ def solve(
         When it is proved that a total has no finite optimum; carries ``.result``.
     NotCertified
         When the method failed or missed its tolerance (with ``check=True``); carries ``.result``.
+    BackendMissing
+        Without python-flint, where a level above "float" is asked for.
 
     Examples
     --------
@@ -139,7 +144,7 @@ def solve(
     ('CERTIFIED', True)
     """
     problem = as_problem(problem)
-    _check_options(tol, atol, certify)
+    _check_options(tol, atol)
     solver = default_solver(problem) if solver is None else solver
     if isinstance(solver, type) or not isinstance(solver, Solver):
         raise InvalidProblem(f"{solver!r} is not a solver: it lacks iterate(), unsupported() or promises_tol.")
@@ -147,10 +152,12 @@ def solve(
     reason = solver.unsupported(problem)
     if reason is not None:
         raise Unsupported(f"{type(solver).__name__} cannot answer this problem: {reason}.")
+    level = getattr(solver, "certifies", certify) if certify == "float" else certify
+    check_level(problem, level)
     reference = None if solver.promises_tol else find_reference(problem, tol)
     result = run(
         problem, solver, tol=tol, atol=atol, rng=np.random.default_rng(rng), limit=limit, start=start,
-        reference=reference, progress=progress,
+        reference=reference, progress=progress, level=level,
     )  # fmt: skip
     if check and result.status is Status.INFEASIBLE:
         raise Infeasible(result.message, result)
@@ -183,6 +190,7 @@ def run(
     start: Start = None,
     reference: Reference | None = None,
     progress: Callable[[int, float], None] | None = None,
+    level: str = "float",
 ) -> Result:
     """Run one solver to its end, to a limit or to the tolerance; never raises for a failed run."""
     began = time.perf_counter()
@@ -199,7 +207,14 @@ def run(
         tracker.fall_back(start)
         polished = job.polish() if outcome.failure is None and outcome.stopped is None else 0
         certificate, evaluation = judge(problem, tracker)
+        words = ""
+        if outcome.failure is None:
+            # Exact proofs mend the policy; only a method that was to find the optimum, and nearly did, is mended.
+            whole = outcome.stopped is None and solver.promises_tol and tracker.is_near(POLISH_LIMIT)
+            reached = level if whole or level == "float" else "interval"
+            certificate, evaluation, words = raise_level(problem, certificate, evaluation, reached)
         status, message = decide(certificate, tol, atol, outcome, polished)
+        message += words
     total = time.perf_counter() - began
     return Result(
         **vars(evaluation),
@@ -292,9 +307,7 @@ class _Job:
         return max(improvements, 0)
 
 
-def _check_options(tol: Any, atol: Any, certify: str) -> None:
+def _check_options(tol: Any, atol: Any) -> None:
     for name, value in (("tol", tol), ("atol", atol)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
             raise InvalidProblem(f"{name}={value!r} must be a finite number that is not negative.")
-    if certify != "float":
-        raise Unsupported(f"certify={certify!r} is not available in this version; 'float' is.")

@@ -126,7 +126,7 @@ class TotalTracker(Rows):
             fingerprint=self.problem.fingerprint,
             violation=self._best.violation,
             multipliers=to_multipliers(form, upper.prices),
-            sensitivity=to_sensitivity(form, upper.prices),
+            sensitivity=to_sensitivity(form, to_multipliers(form, upper.prices)),
             assumptions=("double precision, rounding bounded",),
         )
         return certificate, to_total_evaluation(self.problem, self._best.policy, found)

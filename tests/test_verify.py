@@ -340,8 +340,8 @@ def test_each_false_claim_of_a_certificate_is_named(changes, words):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"gap": np.nan}, {"gap": -np.inf}, {"spread": 1e300}, {"rounding": 1e300}, {"violation": 1.0}, {"exact": True},
-        {"reduced_costs": np.zeros(7)}, {"shift": np.inf}, {"sensitivity": {"wear": 1.0}},
+        {"gap": np.nan}, {"gap": -np.inf}, {"spread": 1e300}, {"rounding": 1e300}, {"violation": 1.0},
+        {"level": "exact"}, {"reduced_costs": np.zeros(7)}, {"shift": np.inf}, {"sensitivity": {"wear": 1.0}},
     ],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip

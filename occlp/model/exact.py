@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from occlp._typing import AnyArray
+    from occlp.model.mdp import MDP
 
 _EXPONENT = re.compile(r"[eE][+-]?0*(\d+)\s*$")
 _NOT_FINITE = ("nan", "inf", "infinity")
@@ -41,6 +42,23 @@ class ExactNumbers:
     initial: tuple[Fraction, ...]
     discount: Fraction | None
     costs: Mapping[str, tuple[Fraction, ...]] = field(default_factory=dict)
+
+
+def exact_numbers(mdp: MDP) -> ExactNumbers:
+    """Return the model's fractions; where it has none, its doubles as the dyadic rationals that they are."""
+    if mdp.exact is not None:
+        return mdp.exact
+
+    def dyadic(numbers: AnyArray) -> tuple[Fraction, ...]:
+        return tuple(map(Fraction, numbers.tolist()))
+
+    return ExactNumbers(
+        transitions=dyadic(mdp.transitions.data),
+        rewards=dyadic(mdp.pair_rewards),
+        initial=dyadic(mdp.initial),
+        discount=None if mdp.discount is None else Fraction(mdp.discount),
+        costs={name: dyadic(cost) for name, cost in mdp.pair_costs.items()},
+    )
 
 
 def is_exact(value: Any) -> bool:

@@ -23,6 +23,7 @@ import numpy as np
 from occlp.errors import AuditFailed
 from occlp.problem import as_problem
 from occlp.verify.figures import check_figures, occupancy_of
+from occlp.verify.fractions import check_proof
 from occlp.verify.terms import Real, bonus_of, size_of, upper_of, value_of
 from occlp.verify.total import check_total
 from occlp.verify.total_figures import check_total_figures
@@ -85,6 +86,7 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     if certificate.fingerprint != problem.fingerprint:
         raise AuditFailed("the certificate belongs to another problem: the fingerprints differ.")
     _check_policy(mdp, policy)
+    check_proof(problem, policy, certificate)
     if problem.criterion == "total":
         check_total(problem, policy, certificate)
         return
@@ -129,8 +131,6 @@ def _check_plain_claims(problem: Problem, certificate: Certificate) -> None:
     numbers = (certificate.shift, certificate.spread, certificate.size, certificate.rounding, certificate.violation)
     if not np.isfinite(numbers).all():
         raise AuditFailed(f"the certificate holds numbers that are not finite: {numbers}.")
-    if certificate.exact:
-        raise AuditFailed("the certificate claims exact bounds; these are doubles.")
     rewards = problem.mdp.pair_rewards
     spread = float(rewards.max() - rewards.min())
     if problem.utility is None and spread > 0 and not abs(certificate.spread - spread) <= 1e-12 * spread:

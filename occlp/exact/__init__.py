@@ -1,0 +1,1 @@
+"""Arithmetic without rounding: the optimum as a fraction, and enclosures by intervals."""

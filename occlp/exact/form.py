@@ -1,0 +1,165 @@
+"""A question in rationals: to be maximised, nothing rounded, nothing scaled.
+
+Rows are kept as generators (docs/conventions.md, section 3): only what leaves a state is written down,
+as integers over one denominator, and the probability of staying is what the others leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import lcm
+from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from occlp.graph import TransitionGraph
+from occlp.model.exact import exact_numbers
+from occlp.problem import Problem
+from occlp.rationals import load_flint, to_rational
+
+#: An fmpq or fmpz of python-flint.
+Number: TypeAlias = Any
+
+_FORMS: WeakKeyDictionary[Problem, ExactForm] = WeakKeyDictionary()
+
+
+class Row(NamedTuple):
+    """Where a pair leads to, other than its own state: weights[i] / unit is the probability of targets[i]."""
+
+    targets: tuple[int, ...]
+    weights: tuple[Number, ...]  # fmpz
+    unit: Number  # fmpz
+
+
+@dataclass(frozen=True, eq=False)
+class ExactLimit:
+    """A constraint as a row g·d ≤ 0 (or = 0), in the user's units."""
+
+    name: str
+    row: list[Number]  # [pairs]
+    equal: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ExactForm:
+    """The numbers of a question as rationals.
+
+    Attributes
+    ----------
+    sign : int
+        −1 when the user minimises: `rewards` are the user's times this.
+    start, states : list of int [S + 1], [pairs]
+    rows : list of Row [pairs]
+    rewards : list of fmpq [pairs]
+    discount, rest : fmpq
+        γ and 1 − γ; 1 and 0 for the average.
+    initial : list of fmpq [S]
+        Divided by its sum.
+    limits : list of ExactLimit
+    notes : tuple of str
+        How the numbers given were read where they leave a choice.
+    """
+
+    sign: int
+    start: list[int]
+    states: list[int]
+    rows: list[Row]
+    rewards: list[Number]
+    discount: Number
+    rest: Number
+    initial: list[Number]
+    limits: list[ExactLimit]
+    notes: tuple[str, ...]
+
+    @property
+    def n_states(self) -> int:
+        """Number of states."""
+        return len(self.initial)
+
+    @cached_property
+    def graph(self) -> TransitionGraph:
+        """Which pairs may lead where, staying aside."""
+        lengths = [len(row.targets) for row in self.rows]
+        targets = np.fromiter((t for row in self.rows for t in row.targets), np.int32, sum(lengths))
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        return TransitionGraph(np.array(self.states, dtype=np.int32), indptr, targets, self.n_states)
+
+    @property
+    def average(self) -> bool:
+        """Whether nothing is discounted."""
+        return not self.rest
+
+
+def exact_form(problem: Problem) -> ExactForm:
+    """Return a question in rationals; kept while the problem lives.
+
+    Raises `BackendMissing` without python-flint.
+    """
+    form = _FORMS.get(problem)
+    if form is None:
+        form = _FORMS[problem] = _read(problem)
+    return form
+
+
+def exact_discount(problem: Problem) -> Fraction:
+    """γ as a fraction: the model's own, 1 for the average."""
+    discount = exact_numbers(problem.mdp).discount
+    return Fraction(1) if problem.criterion == "average" or discount is None else discount
+
+
+def _read(problem: Problem) -> ExactForm:
+    flint, mdp = load_flint(), problem.mdp
+    numbers, sign = exact_numbers(mdp), 1 if problem.sense == "maximize" else -1
+    gamma = exact_discount(problem)
+    states, indptr = mdp.pairs.states.tolist(), mdp.transitions.indptr.tolist()
+    targets = mdp.transitions.indices.tolist()
+    rows, defects = [], []
+    for pair, state in enumerate(states):
+        span = range(indptr[pair], indptr[pair + 1])
+        defects.append(sum((numbers.transitions[k] for k in span), Fraction(0)) - 1)
+        away = [(targets[k], numbers.transitions[k]) for k in span if targets[k] != state and numbers.transitions[k]]
+        unit = lcm(*(p.denominator for _, p in away))
+        weights = (flint.fmpz(p.numerator * (unit // p.denominator)) for _, p in away)
+        rows.append(Row(tuple(target for target, _ in away), tuple(weights), flint.fmpz(unit)))
+    mass = sum(numbers.initial, Fraction(0))
+    rewards = [Fraction(0)] * mdp.n_pairs if problem.utility is not None else numbers.rewards
+    return ExactForm(
+        sign=sign,
+        start=mdp.pairs.start.tolist(),
+        states=states,
+        rows=rows,
+        rewards=[to_rational(sign * reward) for reward in rewards],
+        discount=to_rational(gamma),
+        rest=to_rational(1 - gamma),
+        initial=[to_rational(p / mass) for p in numbers.initial],
+        limits=_limits(problem, 1 - gamma),
+        notes=_notes(problem, defects, mass),
+    )
+
+
+def _limits(problem: Problem, rest: Fraction) -> list[ExactLimit]:
+    numbers, limits = exact_numbers(problem.mdp), []
+    for name, limit in problem.limits.items():
+        side, bound = -1 if limit.relation == ">=" else 1, Fraction(limit.bound)
+        coefficients = limit.expression.fractions(problem.mdp, numbers, rest)
+        limits.append(ExactLimit(name, [to_rational(side * (c - bound)) for c in coefficients], limit.relation == "=="))
+    return limits
+
+
+def _notes(problem: Problem, defects: list[Fraction], mass: Fraction) -> tuple[str, ...]:
+    """What the reading of the numbers had to decide, in words."""
+    read = "fractions as given" if problem.mdp.exact is not None else "doubles as the dyadic rationals that they are"
+    notes = [f"the model's numbers are {read}"]
+    broken = [defect for defect in defects if defect]
+    if broken:
+        worst = float(max(broken, key=abs))
+        notes.append(
+            f"{len(broken)} of {len(defects)} rows do not sum to exactly 1 (the most: by {worst:.2g}); "
+            "the probability of staying takes up the difference"
+        )
+    if mass != 1:
+        notes.append(f"the initial probabilities miss 1 by {float(mass - 1):.2g} and are divided by their sum")
+    return tuple(notes)
