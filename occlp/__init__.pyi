@@ -77,6 +77,9 @@ from .rollouts import Rollouts as Rollouts
 from .rollouts import RolloutTotals as RolloutTotals
 from .rollouts import rollout_totals as rollout_totals
 from .rollouts import rollouts as rollouts
+from .semi_markov import SemiMarkov as SemiMarkov
+from .semi_markov import continuous_time as continuous_time
+from .semi_markov import semi_markov as semi_markov
 from .shares import ConditionalShare as ConditionalShare
 from .shares import Ratio as Ratio
 from .shares import conditional as conditional

@@ -28,6 +28,7 @@ LAYERS = (
     "model",
     "graph",
     "policy",
+    "semi_markov",
     "instances",
     "interop",
     "constraints",

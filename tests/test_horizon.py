@@ -143,6 +143,54 @@ def read_case(path, reward=None, absorbing=None):
     )
 
 
+class TestNamedModels:
+    @pytest.mark.parametrize(
+        ("n", "value", "skip"),
+        [(3, "1/2", 1), (4, "11/24", 1), (5, "13/30", 2), (10, "3349/8400", 3), (20, "3407275/8868288", 7)],
+    )
+    def test_secretary(self, n, value, skip):
+        # Lindley (1961), Gilbert and Mosteller (1966): n = 10: 0.3987, skip 3
+        mdp = oc.instances.get("secretary", n=n)
+        exact = oc.backward_induction(mdp, n, certify="exact")
+        assert exact.exact_objective == Fraction(value)
+        answer = oc.backward_induction(mdp, n)
+        assert enclosed(answer, Fraction(value))
+        rule = exact.policy[0].actions
+        assert [rule[k] for k in range(1, n + 1)] == ["continue"] * skip + ["stop"] * (n - skip)
+        assert oc.backward_induction(mdp, n + 1, certify="exact").exact_objective == Fraction(value)
+
+    def test_secretary_of_a_hundred(self):
+        answer = oc.backward_induction(oc.instances.get("secretary", n=100), 100)
+        closed_form = Fraction(37, 100) * sum(Fraction(1, k) for k in range(37, 100))
+        assert enclosed(answer, closed_form)
+        assert abs(answer.objective - 0.3710) < 5e-5
+        assert [answer.policy[0].actions[k] for k in (37, 38)] == ["continue", "stop"]
+
+    def test_a_die(self):
+        mdp = oc.instances.get("die-stopping")
+        values = [oc.backward_induction(mdp, n, certify="exact").exact_objective for n in range(1, 7)]
+        assert values == [Fraction(v) for v in ("7/2", "17/4", "14/3", "89/18", "277/54", "1709/324")]
+        coin = oc.instances.get("die-stopping", sides=2)
+        assert oc.backward_induction(coin, 2, certify="exact").exact_objective == Fraction(7, 4)
+
+    def test_employment(self):
+        # Hillier and Lieberman, Example 4: 185,000 dollars, levels 247.5, 245, 247.5, 255
+        mdp = oc.instances.get("hillier-lieberman-employment")
+        answer = oc.backward_induction(mdp, 4, sense="minimize", certify="exact")
+        assert answer.exact_objective == 185
+        season, people = "summer", 255
+        levels = []
+        for t, following in enumerate(["autumn", "winter", "spring", "year over"]):
+            people = answer.policy[t].actions[season, people]
+            levels.append(people)
+            season = following
+        assert levels == [247.5, 245, 247.5, 255]
+        finer = oc.instances.get("hillier-lieberman-employment", step="1/2")
+        assert oc.backward_induction(finer, 4, sense="minimize").objective == pytest.approx(185)
+        with pytest.raises(oc.InvalidModel, match="step=0 is not positive"):
+            oc.instances.get("hillier-lieberman-employment", step=0)
+
+
 class TestAgainstFractions:
     @given(st.data())
     @settings(max_examples=80)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from occlp.instances import gridworlds as gridworlds
 from occlp.instances import operations as operations
 from occlp.instances import random as random
+from occlp.instances import stopping as stopping
 from occlp.instances import textbook as textbook
 from occlp.instances.registry import Instance as Instance
 from occlp.instances.registry import describe as describe

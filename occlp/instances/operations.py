@@ -280,3 +280,39 @@ def queue_admission(
         "rejected": [come if row.action == "reject" else Fraction(0) for row in rows],
     }
     return from_rows(rows, places + 1, discount=discount, initial={0: 1}, costs=costs)
+
+
+@instance(
+    "tijms-maintenance",
+    title="Tijms' maintenance of equipment: repair in time, or two days when it fails",
+    source="Tijms, A First Course in Stochastic Models (2003), Example 6.1.1",
+    sense="minimize",
+)
+def tijms_maintenance(*, discount: Number | None = None) -> MDP:
+    """Build the maintenance problem of Tijms, inspection by inspection: a semi-Markov model.
+
+    Every morning the working condition is 1 (as new) to 5 (failed). A repaired piece of equipment is as new the
+    next morning, after a failure only the morning after that: the cost "days" holds how long a decision lasts.
+    The question is ``sense="minimize"``: rewards are costs of repair, as positive numbers.
+
+    Parameters
+    ----------
+    discount : number
+        Of a decision; left out, because decisions take different times: see `occlp.semi_markov`.
+
+    References
+    ----------
+    Tijms (2003), Example 6.1.1 and section 7.1: the average cost is 0.4338 a day, repairing in condition 4.
+    """
+    rows = [
+        Row(1, "run", {1: Fraction(9, 10), 2: Fraction(1, 10)}, Fraction(0)),
+        Row(2, "run", {2: Fraction(4, 5), 3: Fraction(1, 10), 4: Fraction(1, 20), 5: Fraction(1, 20)}, Fraction(0)),
+        Row(2, "repair", {1: Fraction(1)}, Fraction(7)),
+        Row(3, "run", {3: Fraction(7, 10), 4: Fraction(1, 10), 5: Fraction(1, 5)}, Fraction(0)),
+        Row(3, "repair", {1: Fraction(1)}, Fraction(7)),
+        Row(4, "run", {4: Fraction(1, 2), 5: Fraction(1, 2)}, Fraction(0)),
+        Row(4, "repair", {1: Fraction(1)}, Fraction(5)),
+        Row(5, "repair", {1: Fraction(1)}, Fraction(10)),
+    ]
+    days = [Fraction(2 if row.state == 5 else 1) for row in rows]
+    return from_rows(rows, [1, 2, 3, 4, 5], discount=discount, costs={"days": days})

@@ -107,7 +107,7 @@ class MDP:
         (2, 2, 4)
         """
         rows = arrays.read_array_rows(transitions, layout)
-        return cls._from_rows(
+        return from_rows(
             rows, rewards, costs=costs, discount=discount, initial=initial,
             states=states, actions=actions, admissible=admissible,
         )  # fmt: skip
@@ -157,9 +157,7 @@ class MDP:
                     f"row {row} has {what} index {index[row]}, outside 0 .. {count - 1}. "
                     f"The number of states is the number of columns of transitions ({rows.n_states})."
                 )
-        return cls._from_rows(
-            rows, rewards, costs=costs, discount=discount, initial=initial, states=states, actions=actions
-        )
+        return from_rows(rows, rewards, costs=costs, discount=discount, initial=initial, states=states, actions=actions)
 
     @classmethod
     def from_function(
@@ -197,14 +195,10 @@ class MDP:
         4
         """
         found = explore(step, initial_states, actions, assembly.read_costs(costs), max_states)
-        return cls._from_rows(
+        return from_rows(
             found.rows, found.rewards, costs=found.costs, discount=discount, initial=found.initial,
             states=found.states, actions=found.actions,
         )  # fmt: skip
-
-    @classmethod
-    def _from_rows(cls, rows: arrays.Rows, rewards: Any, **parts: Any) -> MDP:
-        return _restore(*assembly.assemble(rows, rewards, **parts))
 
     def replace(self, **changes: Any) -> MDP:
         """Return a copy with another ``discount``, ``initial``, ``rewards`` or ``costs`` (all costs at once).
@@ -231,7 +225,7 @@ class MDP:
         else:
             costs = dict(self.pair_costs if exact is None else exact.costs)
         kept = checks.Start(self.initial, None if exact is None else exact.initial)
-        return self._from_rows(
+        return from_rows(
             rows, rewards, costs=costs, initial=changes.get("initial", kept),
             discount=changes.get("discount", self.discount if exact is None else exact.discount),
             states=pairs.state_labels, actions=pairs.action_labels,
@@ -327,6 +321,11 @@ class MDP:
         """Costs as [S, A] tables (read-only), NaN where the pair does not exist."""
         tables = {name: self.pairs.table(cost, np.nan) for name, cost in self.pair_costs.items()}
         return MappingProxyType({name: frozen(table) for name, table in tables.items()})
+
+
+def from_rows(rows: arrays.Rows, rewards: Any, **parts: Any) -> MDP:
+    """Build a model from rows that have been read; every constructor and transformation passes here."""
+    return _restore(*assembly.assemble(rows, rewards, **parts))
 
 
 def _restore(pairs: Pairs, data: Any, indices: Any, indptr: Any, rewards: Any, costs: Any, *rest: Any) -> MDP:
