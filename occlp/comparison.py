@@ -19,6 +19,7 @@ from occlp.result import Result
 from occlp.solvers import NaturalPolicyGradient, PolicyGradient, PolicyIteration, Solver
 from occlp.solvers.base import describe
 from occlp.solving import Limit, find_reference, run
+from occlp.total.bound import TotalBound
 from occlp.tracking import Reference
 
 
@@ -203,7 +204,7 @@ class _Job:
     root: np.random.SeedSequence
     tol: float
     limit: Limit | None
-    reference: Reference | None
+    reference: Reference | TotalBound | None
 
 
 def _run_job(job: _Job) -> Row:

@@ -27,6 +27,7 @@ from occlp.solvers.base import (
     start_policy,
 )
 from occlp.terms import Utility
+from occlp.total.bound import TotalBound
 from occlp.total_tracking import TotalTracker
 from occlp.tracking import Reference, Tracker
 from occlp.verdict import Outcome, close_total, decide, disprove, judge
@@ -169,11 +170,11 @@ def solve(
     return result
 
 
-def find_reference(problem: Problem, tol: float) -> Reference | None:
+def find_reference(problem: Problem, tol: float) -> Reference | TotalBound | None:
     """Solve the problem by the default method, so that other methods are judged against the true optimum."""
-    if problem.criterion == "total":
-        return None
     try:
+        if problem.criterion == "total":
+            return TotalTracker.bound_by(problem, default_solver(problem), tol)
         return Reference.from_iterates(problem, default_solver(problem), tol)
     except SolverFailure:  # an infeasible problem has no optimum to compare with
         return None
@@ -188,13 +189,17 @@ def run(
     rng: np.random.Generator,
     limit: Limit | None = None,
     start: Start = None,
-    reference: Reference | None = None,
+    reference: Reference | TotalBound | None = None,
     progress: Callable[[int, float], None] | None = None,
     level: str = "float",
 ) -> Result:
     """Run one solver to its end, to a limit or to the tolerance; never raises for a failed run."""
     began = time.perf_counter()
-    tracker = TotalTracker(problem, tol) if problem.criterion == "total" else Tracker(problem, tol, reference)
+    tracker: Tracker | TotalTracker
+    if problem.criterion == "total":
+        tracker = TotalTracker(problem, tol, reference if isinstance(reference, TotalBound) else None)
+    else:
+        tracker = Tracker(problem, tol, reference if isinstance(reference, Reference) else None)
     job = _Job(solver, tracker, limit or Limit(), atol, began, progress)
     outcome = job.drive(lambda: solver.iterate(problem, tol=tol, rng=rng, start=start))
     elapsed = time.perf_counter() - began

@@ -13,7 +13,7 @@ from occlp.errors import OccupancyError
 from occlp.evaluation import Evaluation, to_total_evaluation
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.solvers.base import Iterate, Solver, Start, start_policy
 from occlp.total.assessment import TotalAssessment, assess_total
 from occlp.total.bound import TotalBound, bound_total
 from occlp.total.form import formulate_total, standard_values
@@ -21,6 +21,8 @@ from occlp.total.reduction import reduction_of
 from occlp.tracking import Rows
 
 NAN = math.nan
+#: An exact method that bounds the runs of others gives up after this many iterations.
+MOST_REFERENCE_ITERATIONS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +37,23 @@ class _Candidate:
 class TotalTracker(Rows):
     """Keeps the best of a run. Every number comes from the model and the iterate's policy and values."""
 
-    def __init__(self, problem: Problem, tol: float) -> None:
+    def __init__(self, problem: Problem, tol: float, upper: TotalBound | None = None) -> None:
         super().__init__()
         self.problem, self.tol = problem, tol
         self.total = formulate_total(problem)
         self.form = self.total.base
         self._best: _Candidate | None = None
-        self._upper: TotalBound | None = None
+        self._upper = upper
+
+    @classmethod
+    def bound_by(cls, problem: Problem, solver: Solver, tol: float) -> TotalBound | None:
+        """Run an exact method to its end and return its bound; None when it does not reach the tolerance."""
+        tracker = cls(problem, tol)
+        for n, iterate in enumerate(solver.iterate(problem, tol=tol, rng=np.random.default_rng(0)), 1):
+            tracker.record(iterate, None, 0.0)
+            if n >= MOST_REFERENCE_ITERATIONS:
+                break
+        return tracker._upper if tracker.reached(0.0) else None
 
     @property
     def gap(self) -> float:

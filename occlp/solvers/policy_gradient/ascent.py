@@ -10,12 +10,12 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.errors import InvalidProblem
-from occlp.evaluation import formulate
 from occlp.model import MDP
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
 from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.solvers.policy_gradient.estimators import Estimator, Exact
+from occlp.solvers.policy_gradient.estimators.base import form_of
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates import GradientStep, Landscape, Position, Update
 from occlp.solvers.policy_gradient.updates.base import check_count
@@ -76,15 +76,13 @@ class PolicyGradient:
         """Return why the problem cannot be answered, or None."""
         if problem.limits:
             return "it follows the objective and cannot keep constraints; Decomposition and OccupancyProgram can"
-        if problem.criterion == "total":
-            return "it follows discounted and average rewards, not totals; PolicyIteration answers those"
         return self.estimator.unsupported(problem)
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield the start and then the policy after each step."""
-        form, pairs, parametrization = formulate(problem), problem.mdp.pairs, self.parametrization
+        form, pairs, parametrization = form_of(problem), problem.mdp.pairs, self.parametrization
         of_policy = self.estimator.prepare(problem, rng)
         landscape = Landscape(
             form, pairs, parametrization,
@@ -121,7 +119,7 @@ def policy_gradient(
     scale : {"return", "normalized"}
         ``"return"``: of J = Σ μ0(s) V(s), with the factor 1/(1 − γ) of the policy gradient theorem.
         ``"normalized"``: of d·r, without it. The directions are the same. Under the average criterion, where
-        J is infinite, only the second exists: the gradient of the gain.
+        J is infinite, only the second exists: the gradient of the gain. Totals have one scale.
 
     Returns
     -------
@@ -148,11 +146,11 @@ def policy_gradient(
     problem = as_problem(problem)
     if scale not in ("return", "normalized"):
         raise InvalidProblem(f"scale={scale!r} is unknown. Use 'return' or 'normalized'.")
-    if scale == "return" and problem.rest == 0:
+    if scale == "return" and problem.criterion == "average":
         raise InvalidProblem("the return is infinite under the average criterion; use scale='normalized'.")
     if not policy.pairs.same_as(problem.mdp.pairs):
         raise InvalidProblem("the policy belongs to another model: its pairs are not those of the problem.")
-    form = formulate(problem)
+    form = form_of(problem)
     estimate = Exact().prepare(problem, np.random.default_rng(0))(policy.pair_probabilities)
-    unit = form.sign * form.scale / (form.rest if scale == "return" else 1.0)
+    unit = form.sign * form.scale / ((form.rest or 1.0) if scale == "return" else 1.0)
     return policy.pairs.table(unit * policy.pair_probabilities * estimate.slopes, np.nan)

@@ -9,12 +9,12 @@ from scipy import sparse
 
 from occlp._typing import BoolArray, FloatArray, IntArray, frozen
 from occlp.errors import InvalidProblem, Unsupported
-from occlp.evaluation import formulate
 from occlp.model import MDP
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
-from occlp.rollouts import Rollouts, terminal_states
+from occlp.rollouts import Rollouts
 from occlp.solvers.policy_gradient.estimators import Exact, TrajectoryEstimator
+from occlp.solvers.policy_gradient.estimators.base import ends_of, form_of
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 
 #: More trajectories than this are not listed, and their variance is not known.
@@ -79,7 +79,7 @@ def gradient_moments(
     Parameters
     ----------
     problem : Problem or MDP
-        Discounted, without terms.
+        Discounted or total, without terms.
     policy : Policy
         Where the gradient is taken.
     estimator : TrajectoryEstimator
@@ -122,9 +122,9 @@ def gradient_moments(
     probabilities = family.probabilities(pairs, theta)
     if np.abs(probabilities - policy.pair_probabilities).max() > 1e-9:
         raise InvalidProblem("the parametrization does not give this policy; pass parameters= that do.")
-    form = formulate(problem)
+    form = form_of(problem)
     exact = Exact().prepare(problem, np.random.default_rng(0))(probabilities)
-    truth = family.pullback(pairs, theta, form.sign * form.scale / form.rest * exact.slopes)
+    truth = family.pullback(pairs, theta, form.sign * form.scale / (form.rest or 1.0) * exact.slopes)
     base = estimator.values(problem, policy) if values is None else np.asarray(values, dtype=np.float64)
     mean = family.pullback(pairs, theta, expected_slopes(problem, policy, estimator, base))
     scores = np.stack([family.score(pairs, theta, unit) for unit in np.eye(len(theta))], axis=1)
@@ -165,7 +165,7 @@ class _Walk:
     def __init__(self, problem: Problem, policy: Policy, estimator: TrajectoryEstimator, values: FloatArray) -> None:
         mdp = problem.mdp
         self.states, self.start, self.matrix = mdp.pairs.states, mdp.pairs.start, mdp.transitions
-        self.pi, self.alive = policy.pair_probabilities, ~terminal_states(mdp)
+        self.pi, self.alive = policy.pair_probabilities, ~ends_of(problem)
         self.discount, self.trace = problem.discount, estimator.trace
         self.weight = problem.discount if estimator.horizon == "geometric" else estimator.weight(problem)
         self.first = np.where(self.alive, mdp.initial, 0.0)
@@ -189,7 +189,7 @@ class _Walk:
 def all_trajectories(problem: Problem, policy: Policy, horizon: int) -> tuple[Rollouts, FloatArray] | None:
     """Every trajectory of a policy and its probability [N], or None where there are too many of them."""
     mdp = problem.mdp
-    terminal = terminal_states(mdp)
+    terminal = ends_of(problem)
     start = np.flatnonzero(mdp.initial > 0).astype(np.int32)
     paths = np.full((len(start), horizon), -1, dtype=np.int32)
     listed = _Listed(paths, start, start, mdp.initial[start], np.zeros(len(start), dtype=np.int32))

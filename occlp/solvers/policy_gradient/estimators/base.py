@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from occlp._typing import FloatArray
+from occlp._typing import BoolArray, FloatArray
+from occlp.evaluation import formulate
 from occlp.problem import Problem
+from occlp.rollouts import terminal_states
 from occlp.solvers.base import describe
+from occlp.standard import StandardForm
+from occlp.total.form import formulate_total
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +30,8 @@ class Estimate:
     advantages : FloatArray [pairs]
         A(s, a); a mean over the visits of a sampled pair, zero where there was none.
     pair_mass : FloatArray [pairs]
-        Weight of each pair: exactly d(s) π(a | s), else visits as the estimator counts them; sums to one.
+        Weight of each pair: exactly d(s) π(a | s), else visits as the estimator counts them, such that the slopes
+        are mass · A / π. Sums to about one; for totals to the expected number of steps.
     objective : float
         d·r, for searches along a line; NaN where it is not known.
     values : FloatArray [S], optional
@@ -78,3 +83,13 @@ class Estimator:
     def prepare(self, problem: Problem, rng: np.random.Generator) -> Callable[[FloatArray], Estimate]:
         """Return the function for one problem; what a run learns (a critic) lives in it."""
         raise NotImplementedError
+
+
+def form_of(problem: Problem) -> StandardForm:
+    """The form whose units estimates have."""
+    return formulate_total(problem).base if problem.criterion == "total" else formulate(problem)
+
+
+def ends_of(problem: Problem) -> BoolArray:
+    """Mask [S] of the states that end a trajectory: the goal, or states that every action keeps for nothing."""
+    return problem.goal_states if problem.criterion == "total" else terminal_states(problem.mdp)

@@ -16,6 +16,8 @@ from occlp.problem import Problem
 from occlp.resolvent import Elimination, band_order, fits_elimination
 from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator
 from occlp.standard import StandardForm
+from occlp.total.assessment import assess_total
+from occlp.total.form import TotalForm, formulate_total
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,6 +32,9 @@ class Exact(Estimator):
 
     def prepare(self, problem: Problem, rng: np.random.Generator) -> Callable[[FloatArray], Estimate]:
         """Choose by size: one subtraction-free elimination a policy, or the general evaluation."""
+        if problem.criterion == "total":
+            total = formulate_total(problem)
+            return lambda probabilities: _total(total, probabilities)
         form = formulate(problem)
         if form.rest > 0 and form.term is None:
             order, width = band_order(_union_graph(form))
@@ -83,6 +88,18 @@ def _general(form: StandardForm, probabilities: FloatArray) -> Estimate:
     objective = min(max(float(mass @ chain.rewards), bracket.lower), bracket.upper) + bonus
     scores, _ = pair_residuals(form, bracket.high, bracket.low, rewards)
     return _estimate(form, probabilities, objective, mass, scores, bracket.high)
+
+
+def _total(total: TotalForm, probabilities: FloatArray) -> Estimate:
+    form, found = total.base, assess_total(total, probabilities)
+    if not np.isfinite(found.objective) or not np.isfinite(found.visits).all():
+        nothing = np.zeros(form.n_pairs)  # a policy that need not end has no gradient, and loses every comparison
+        return Estimate(nothing, nothing, nothing, -np.inf)
+    values = np.where(np.isfinite(found.values), found.values, 0.0)
+    scores, _ = pair_residuals(form, values, None)
+    mass = np.add.reduceat(found.visits, form.start[:-1])
+    scores = np.where(mass[form.states] > 0, scores, 0.0)
+    return _estimate(form, probabilities, found.objective, mass, scores, values)
 
 
 def _estimate(

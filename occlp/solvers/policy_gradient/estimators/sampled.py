@@ -10,12 +10,12 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.errors import InvalidProblem
-from occlp.evaluation import evaluate, formulate
+from occlp.evaluation import evaluate
 from occlp.kernels import advantages as kernels
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.rollouts import Rollouts, rollouts
-from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator
+from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator, ends_of, form_of
 
 #: Where no horizon is given, trajectories are cut when what follows weighs less than this part, γ^T.
 TAIL = 0.01
@@ -33,7 +33,7 @@ class TrajectoryEstimator(Estimator):
         Number of trajectories for one estimate.
     horizon : int, "geometric", "episode" or None
         Number of steps; or a random one, with P(length > t) = γ^t and undiscounted sums; or until a
-        terminal state. None cuts where γ^T ≤ 1 %.
+        terminal state. None cuts where γ^T ≤ 1 %, and not at all under the total criterion.
     discounting : {"keep", "drop"}
         Whether c_t = γ^t, as the policy gradient theorem has it, or 1, as is often done: the expectation is
         then another vector (docs/sampled-gradients.md). A geometric horizon has the factor in its lengths.
@@ -83,8 +83,10 @@ class TrajectoryEstimator(Estimator):
         """Return why the problem cannot be estimated, or None."""
         if problem.regularizer is not None or problem.utility is not None:
             return "trajectories tell of rewards, and this objective has a term besides; use an exact estimator"
-        if problem.criterion != "discounted":
-            return f"trajectories are sampled for the discounted criterion, not the {problem.criterion} one"
+        if problem.criterion == "average":
+            return "trajectories are sampled for discounted and total rewards, not for the average"
+        if problem.criterion == "total" and (self.horizon == "geometric" or problem.objective != "reward"):
+            return "totals are sampled as sums of the rewards of whole episodes"
         return None
 
     def values(self, problem: Problem, policy: Policy) -> FloatArray:
@@ -113,19 +115,24 @@ class TrajectoryEstimator(Estimator):
         """Return the horizon that trajectories are sampled with."""
         if self.horizon is not None:
             return self.horizon
+        if problem.criterion == "total":
+            return "episode"
         return max(int(np.ceil(np.log(TAIL) / np.log(problem.discount))), 1) if problem.discount > 0 else 1
 
     def sample(self, problem: Problem, policy: Policy, rng: np.random.Generator) -> Rollouts:
         """Return new trajectories."""
-        return rollouts(problem.mdp, policy, n_trajectories=self.trajectories, horizon=self.steps(problem), rng=rng)
+        ends = [problem.mdp.pairs.state_name(int(s)) for s in np.flatnonzero(ends_of(problem))]
+        return rollouts(
+            problem.mdp, policy, n_trajectories=self.trajectories, horizon=self.steps(problem), terminal=ends, rng=rng
+        )
 
     def gather(self, problem: Problem, sample: Rollouts, signals: FloatArray, probabilities: FloatArray) -> Estimate:
         """Sum the signals of each pair into an estimate."""
-        form = formulate(problem)
+        form = form_of(problem)
         added, positive, mass = kernels.sums(
             sample.pair_index, sample.lengths, signals, self.weight(problem), problem.mdp.n_pairs
         )
-        unit = form.rest / sample.n_trajectories
+        unit = (form.rest or 1.0) / sample.n_trajectories
         if form.sign < 0:
             added, positive = -added, positive - added
         added, positive = added / form.scale, positive / form.scale

@@ -57,7 +57,7 @@ class TrustRegion(Update):
         if not curvature > 0:
             # Nothing is known to improve: the end of an exact run, a batch without news of a sampled one.
             return landscape.move(position, position.parameters) if landscape.is_sampled else None
-        length = float(np.sqrt(2.0 * self.radius / curvature))
+        length = float(np.sqrt(2.0 * self.radius * estimate.pair_mass.sum() / curvature))
         old = landscape.probabilities(position.parameters)
         for _ in range(MOST_SHRINKINGS):
             parameters = landscape.parametrization.project(landscape.pairs, position.parameters + length * direction)
@@ -72,7 +72,7 @@ class TrustRegion(Update):
 
 
 def mean_divergence(landscape: Landscape, pair_mass: FloatArray, old: FloatArray, new: FloatArray) -> float:
-    """Σ_s d(s) KL(old(· | s) ‖ new(· | s)), d the state masses of the pair masses."""
+    """Σ_s d(s) KL(old(· | s) ‖ new(· | s)), d the states' shares of the pair masses."""
     mass = np.add.reduceat(pair_mass, landscape.form.start[:-1])[landscape.form.states]
     terms = np.where(mass > 0, mass * rel_entr(old, new), 0.0)
-    return float(terms.sum())
+    return float(terms.sum() / pair_mass.sum())
