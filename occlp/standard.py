@@ -58,7 +58,11 @@ class Limits:
 
     def excess(self, occupancy: FloatArray) -> FloatArray:
         """By how much each row is broken, [k], in units of one; 0 where it is kept."""
-        values = self.rows @ occupancy - self.bounds
+        endless = np.isinf(occupancy)  # visits that never end count where a row weighs them, and only there
+        values = self.rows[:, ~endless] @ occupancy[~endless] - self.bounds
+        if endless.any():
+            up, down = ((sign * self.rows[:, endless] > 0).any(axis=1) for sign in (1, -1))
+            values = np.select([up & down, up, down], [np.nan, np.inf, -np.inf], values)
         return np.where(self.equal, np.abs(values), np.maximum(values, 0.0))
 
     def violation(self, occupancy: FloatArray) -> float:

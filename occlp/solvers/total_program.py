@@ -20,7 +20,7 @@ from occlp.certificate import to_multipliers
 from occlp.convex import load_cvxpy
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.solvers.base import InfeasibleTotal, Iterate, SolverFailure
+from occlp.solvers.base import InfeasibleTotal, InfiniteProof, Iterate, SolverFailure
 from occlp.solvers.total_iteration import begin, lift
 from occlp.total.bound import TotalBound, bound_total, priced_rewards
 from occlp.total.improvement import Unending, improvements
@@ -43,7 +43,10 @@ class _Answer:
 def total_program(problem: Problem, backend: str, options: Mapping[str, Any]) -> Iterator[Iterate]:
     """Yield once: the policy of the program's visits, with values and prices that prove it."""
     reduction, _ = begin(problem, None)
-    answer = _solve(reduction, backend, options, reduction.form.rewards)
+    try:
+        answer = _solve(reduction, backend, options, reduction.form.rewards)
+    except Unending as trap:
+        raise InfiniteProof(lift(problem, reduction, trap.choice), unending=True) from None
     if answer is None:
         raise _infeasible(problem, reduction, backend, options)
     form = reduction.total.base
@@ -88,6 +91,8 @@ def _solve(
     cvxpy = load_cvxpy()
     form, limits = reduction.form, reduction.form.limits
     flow, source, pairs, _ = _program(reduction)
+    if not len(pairs):  # the process ends at once
+        return _Answer(np.zeros(form.n_pairs), np.zeros(len(limits.names)), "optimal")
     visits = cvxpy.Variable(len(pairs), nonneg=True)
     rules = [flow @ visits == source]
     broken = cvxpy.Variable(len(limits.names), nonneg=True) if elastic else np.zeros(len(limits.names))
@@ -127,7 +132,7 @@ def _sharpen(reduction: Reduction, answer: _Answer) -> _Answer:
     tight = np.flatnonzero(limits.equal | (np.abs(answer.prices) > 1e-9))
     seen = np.unique(form.states[pairs[used]])
     rows = np.searchsorted(nodes, seen)
-    if len(used) != len(seen) + len(tight):
+    if not len(used) or len(used) != len(seen) + len(tight):
         return answer
     system = sparse.vstack([flow[rows][:, used], sparse.csr_array(limits.rows[tight][:, pairs[used]])], format="csc")
     try:

@@ -108,7 +108,7 @@ class Reduction:
         chosen = self.pairs[choice[: quotient.graph.n_states]]
         position = np.full(total.base.n_pairs, -1, dtype=np.int64)
         position[quotient.pairs] = np.arange(len(quotient.pairs))
-        out = quotient.lift(np.where(chosen >= 0, position[chosen], -1))
+        out = quotient.lift(np.where(chosen >= 0, position[np.maximum(chosen, 0)], -1))
         outside = out < 0
         towards = steps_to(total.graph, total.goal)[1] if total.goal.any() else np.full(len(out), -1)
         out[outside] = np.where(towards[outside] >= 0, towards[outside], total.base.start[:-1][outside])

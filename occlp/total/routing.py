@@ -31,26 +31,29 @@ def policy_of_visits(reduction: Reduction, visits: FloatArray, choice: IntArray)
     """
     total, form = reduction.total, reduction.form
     base = total.base
-    probabilities = np.zeros(base.n_pairs)
-    probabilities[reduction.lift(choice)] = 1.0
     mass = np.add.reduceat(visits, form.start[:-1])
     live = (mass > NO_MASS * mass.max(initial=0.0)) & ~reduction.fixed
     component = reduction.quotient.components.component
     collapsed = np.zeros(form.n_states, dtype=np.bool_)
     collapsed[reduction.quotient.nodes[component >= 0]] = True
+    exits = {}
+    for node in np.flatnonzero(live & collapsed).tolist():
+        pairs = np.arange(form.start[node], form.start[node + 1])
+        exits[node] = pairs[visits[pairs] > NO_MASS * mass[node]]
+        if len(exits[node]) > 1 and (reduction.pairs[exits[node]] == -2).any():
+            return None
+    alone = {node: used[0] for node, used in exits.items() if len(used) == 1}
+    choice = choice.copy()
+    choice[list(alone)] = list(alone.values())  # prices may leave it open which way is taken; the visits say it
+    probabilities = np.zeros(base.n_pairs)
+    probabilities[reduction.lift(choice)] = 1.0
     single = np.flatnonzero(live[form.states] & ~collapsed[form.states] & (reduction.pairs >= 0))
     states = base.states[reduction.pairs[single]]
     reset = np.zeros(base.n_states, dtype=np.bool_)
     reset[states] = True
     probabilities[reset[base.states]] = 0.0
     probabilities[reduction.pairs[single]] = visits[single] / mass[form.states[single]]
-    for node in np.flatnonzero(live & collapsed).tolist():
-        used = np.arange(form.start[node], form.start[node + 1])
-        used = used[visits[used] > NO_MASS * mass[node]]
-        if (reduction.pairs[used] == -2).any():
-            if len(used) > 1:
-                return None
-            continue  # it stops here for good: any choice inside does, which lifting has made
+    for node, used in exits.items():
         if len(used) > 1:
             _pass_through(reduction, probabilities, node, reduction.pairs[used], visits, used)
     sums = np.add.reduceat(probabilities, base.start[:-1])[base.states]
