@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,14 +211,16 @@ def run(
         status, certificate, evaluation, message = close_total(problem, outcome.ended, tracker)
     else:
         tracker.fall_back(start)
-        polished = job.polish() if outcome.failure is None and outcome.stopped is None else 0
+        polished = job.polish(outcome) if outcome.failure is None and outcome.stopped is None else 0
         certificate, evaluation = judge(problem, tracker)
         words = ""
-        if outcome.failure is None:
+        if level != "float" and outcome.failure is None:
             # Exact proofs mend the policy; only a method that was to find the optimum, and nearly did, is mended.
             whole = outcome.stopped is None and solver.promises_tol and tracker.is_near(POLISH_LIMIT)
-            reached = level if whole or level == "float" else "interval"
-            certificate, evaluation, words = raise_level(problem, certificate, evaluation, reached)
+            words = f" The level {level!r} was not reached."
+            with _containing(outcome):
+                reached = level if whole else "interval"
+                certificate, evaluation, words = raise_level(problem, certificate, evaluation, reached)
         status, message = decide(certificate, tol, atol, outcome, polished)
         message += words
     total = time.perf_counter() - began
@@ -255,15 +258,12 @@ class _Job:
         outcome = Outcome()
         last: Iterate | None = None
         try:
-            for last in iterates():
-                outcome.iterations, outcome.samples = outcome.iterations + 1, last.samples
-                outcome.note = str(last.claims.get("note", ""))
-                if self._finished(last, outcome):
-                    break
-        except KeyboardInterrupt:
-            outcome.stopped = "the user (Ctrl-C)"
-        except MemoryError:
-            outcome.stopped = "a lack of memory"
+            with _containing(outcome):
+                for last in iterates():
+                    outcome.iterations, outcome.samples = outcome.iterations + 1, last.samples
+                    outcome.note = str(last.claims.get("note", ""))
+                    if self._finished(last, outcome):
+                        break
         except InfeasibleProof as proof:
             outcome.proof = proof
         except (InfiniteProof, InfeasibleTotal) as proof:
@@ -275,7 +275,8 @@ class _Job:
         except Exception as error:  # a third party's crash is a failed run with a name, not ours to pass on
             outcome.failure = f"the method raised {type(error).__name__}: {error}"
         if last is not None and outcome.failure is None:
-            self.tracker.record(last, outcome.iterations, self.seconds)
+            with _containing(outcome):
+                self.tracker.record(last, outcome.iterations, self.seconds)
         return outcome
 
     def _finished(self, iterate: Iterate, outcome: Outcome) -> bool:
@@ -289,7 +290,7 @@ class _Job:
                 return True
         return outcome.stopped is not None
 
-    def polish(self) -> int:
+    def polish(self, outcome: Outcome) -> int:
         """Carry the answer of a method of limited accuracy to the last digit; returns the improvements made.
 
         An exact method starts from the answer, so it also settles the actions of states that are not visited.
@@ -303,13 +304,25 @@ class _Job:
             return 0
         improvements = -1
         start = tracker.best_policy
-        for iterate in exact.iterate(tracker.problem, tol=tracker.tol, rng=np.random.default_rng(0), start=start):
-            tracker.record(iterate, None, 0.0, prefer=True)
-            improvements += 1
-            late = self.limit.seconds is not None and self.seconds >= self.limit.seconds
-            if late or improvements >= MOST_IMPROVEMENTS or (smooth and tracker.reached(self.atol)):
-                break
+        with _containing(outcome):
+            for iterate in exact.iterate(tracker.problem, tol=tracker.tol, rng=np.random.default_rng(0), start=start):
+                tracker.record(iterate, None, 0.0, prefer=True)
+                improvements += 1
+                late = self.limit.seconds is not None and self.seconds >= self.limit.seconds
+                if late or improvements >= MOST_IMPROVEMENTS or (smooth and tracker.reached(self.atol)):
+                    break
         return max(improvements, 0)
+
+
+@contextmanager
+def _containing(outcome: Outcome) -> Iterator[None]:
+    """Let the user's Ctrl-C and a lack of memory end a part of a run, and not the run: its best result stands."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        outcome.stopped = "the user (Ctrl-C)"
+    except MemoryError:
+        outcome.stopped = "a lack of memory"
 
 
 def _check_options(tol: Any, atol: Any) -> None:

@@ -248,6 +248,33 @@ def test_interrupted_runs_return_the_best_so_far(mdp, uniform, best, error, word
     assert result.gap >= best.objective - result.objective - 1e-12
 
 
+@pytest.mark.parametrize(
+    ("error", "words"), [(KeyboardInterrupt(), "the user (Ctrl-C)"), (MemoryError("no"), "a lack of memory")]
+)
+@pytest.mark.parametrize("stage", ["occlp.solving.polisher", "occlp.solving.raise_level"])
+def test_what_comes_after_the_iterations_may_be_interrupted(mdp, best, error, words, stage, monkeypatch):
+    """Polishing and raising the level of the certificate: the result that there was stands."""
+
+    class Interrupted(oc.PolicyIteration):
+        def iterate(self, problem, **options):
+            raise error
+            yield
+
+    def interrupted(*_):
+        if stage.endswith("polisher"):
+            return Interrupted()
+        raise error
+
+    pytest.importorskip("flint")
+    monkeypatch.setattr(stage, interrupted)
+    result = oc.solve(mdp, oc.OccupancyProgram("SCS"), tol=1e-15, certify="interval", check=False)
+    assert encloses(result.certificate, Exact.of(mdp).optimum())
+    assert words in result.message or result.status is oc.Status.CERTIFIED
+    if stage.endswith("level"):
+        assert "The level 'interval' was not reached." in result.message
+        assert result.certificate.level == "float"
+
+
 def test_an_interrupted_run_with_the_answer_in_hand_is_certified(mdp, best):
     steps = (oc.Iterate(best.policy, best.certificate.values), KeyboardInterrupt())
     assert oc.solve(mdp, Script(steps)).status is oc.Status.CERTIFIED

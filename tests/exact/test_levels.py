@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,21 @@ class TestConstraints:
         assert dict(proof.multipliers) == {"wear": 1}
         assert dict(proof.occupancy) == {0: 1 - Fraction(0.3), 1: Fraction(0.3)}
         assert oc.verify(problem, result)
+
+    def test_the_best_lottery_of_two(self):
+        """One limit: the optimum is the best mixture of two deterministic policies, all of them looked at."""
+        mdp, bound = oc.instances.get("machine-repair"), Fraction(1, 4)
+        exact, points = Exact.of(mdp), []
+        wear = [Fraction(x) for x in mdp.pair_costs["wear"].tolist()]
+        for choice in exact.choices():
+            mass = exact.occupancy(choice)
+            points.append([sum(d * x for d, x in zip(mass, row, strict=True)) for row in (exact.rewards, wear)])
+        best = max(p[0] for p in points if p[1] <= bound)
+        for p, q in product(points, points):
+            if p[1] <= bound < q[1]:
+                best = max(best, p[0] + (bound - p[1]) / (q[1] - p[1]) * (q[0] - p[0]))
+        problem = oc.Problem(mdp, constraints=[oc.expected("wear") <= 0.25])
+        assert best == oc.solve(problem, certify="exact").certificate.optimum == Fraction(351817, 47600)
 
     @pytest.mark.parametrize("criterion", ["discounted", "average"])
     @pytest.mark.parametrize("sense", ["maximize", "minimize"])
