@@ -54,7 +54,7 @@ def upper_of(problem: Problem, scores: Any, dual: Any, occupancy_of: Occupancy) 
         target = _target(problem, setting, occupancy_of)
         return scores.max() - 1 + target @ np.maximum(scores + 1 - scores.max(), 0)
     if isinstance(setting, LogSum):
-        weights = np.ones(len(dual)) if setting.weights is None else np.array(setting.weights)
+        weights = np.ones(len(setting.expectations)) if setting.weights is None else np.array(setting.weights)
         if dual.shape != weights.shape or not (dual > 0).all():
             raise AuditFailed("the dual of LogSum must hold one positive number an expectation.")
         rows = _rows(problem, setting.expectations)
@@ -117,6 +117,8 @@ def size_of(problem: Problem) -> float:
         return 0.0
     if isinstance(setting, LogSum | WorstCase):
         return float(np.abs(_rows(problem, setting.expectations)).max()) + 1.0
+    if isinstance(setting, PolicyEntropy | StateEntropy | OccupancyEntropy):
+        return float(setting.strength) * (1.0 + float(np.log(problem.mdp.n_pairs)))
     return 1.0
 
 
