@@ -23,6 +23,10 @@ import occlp as oc
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "cases"
 
 
+def total(mdp, **parts):
+    return oc.Problem(mdp, criterion="total", **parts)
+
+
 def recursion(mdp, steps, terminal=None, sense="maximize"):
     """V_0 .. V_T in fractions, from the model's own numbers."""
     exact = Exact.of(mdp if mdp.discount is not None else mdp.replace(discount=1))
@@ -98,6 +102,38 @@ class TestPublished:
         answer = oc.backward_induction(oc.instances.get("howard-toymaker", discount=1), 4)
         table = [[12.222, 2.223], [10.22, 0.23], [8.2, -1.7], [6, -3], [0, 0]]
         np.testing.assert_allclose(answer.values, table, rtol=1e-14, atol=1e-14)
+
+    def test_storms_one_state(self):
+        # Storm, OneStateDiscounting: 100 (1 − 0.9^T) / 0.1 after 5 and 10 steps
+        mdp = oc.MDP.from_arrays([[["1"], ["1"]]], [["1", "100"]], discount="9/10")
+        for steps, value in ((5, "40951/100"), (10, "6513215599/10000000")):
+            assert oc.backward_induction(mdp, steps, certify="exact").exact_objective == Fraction(value)
+            assert oc.solve(total(mdp.unrolled(steps))).objective == pytest.approx(float(Fraction(value)), rel=1e-14)
+
+    def test_prisms_cumulative_rewards(self):
+        # prism-tests, mdp_rewards.nm.props: R{"a"}max=? [C<=T] = 5, 17, 28 and min = 2, 5.5, 11.25
+        rows = [["1/2", "1/2", "0", "0"], ["0", "1/2", "1/2", "0"], ["0", "0", "1/2", "1/2"]]
+        go = np.eye(4, dtype=int).tolist()
+        mdp = oc.MDP.from_pairs(
+            [0, 0, 1, 1, 2, 2, 3], [0, 1, 0, 1, 0, 1, 0],
+            [go[1], rows[0], go[2], rows[1], go[3], rows[2], go[3]],
+            [5, 2, 12, 5, 11, 11, 0], initial=0,
+        )  # fmt: skip
+        for sense, values in (("maximize", ["5", "17", "28"]), ("minimize", ["2", "11/2", "45/4"])):
+            for steps, value in enumerate(values, start=1):
+                answer = oc.backward_induction(mdp, steps, sense=sense, certify="exact")
+                assert answer.exact_objective == Fraction(value)
+                assert oc.solve(total(mdp.unrolled(steps), sense=sense)).objective == pytest.approx(
+                    float(Fraction(value))
+                )
+
+    @pytest.mark.parametrize(
+        ("size", "steps", "value"), [("4x4", 100, 0.7441902878292697), ("8x8", 200, 0.9132201502016295)]
+    )
+    def test_frozen_lake_with_its_time_limit(self, size, steps, value):
+        mdp = oc.interop.from_gymnasium("FrozenLake-v1", discount=None, map_name=size)
+        answer = oc.backward_induction(mdp, steps)
+        assert abs(answer.objective - value) < 1e-12
 
     def test_resource_gathering_over_a_million_steps(self):
         # QComp, resource-gathering: R{"rew_gold"}max=? [C<=1000000] = 112032.8394 (Storm), 22.07144159 for 200
@@ -415,3 +451,111 @@ class TestByTime:
         ):
             with pytest.raises(oc.InvalidProblem, match=match):
                 ask()
+
+
+class TestTotalRewards:
+    """The unrolled model under the total criterion: the same answers, and constraints."""
+
+    @given(st.data())
+    @settings(max_examples=25)
+    def test_backward_induction_agrees(self, data):
+        sketch = data.draw(sketches(max_states=4))
+        steps = data.draw(st.integers(1, 5))
+        sense = data.draw(st.sampled_from(["maximize", "minimize"]))
+        mdp = sketch.mdp(exact=True)
+        truth = oc.backward_induction(mdp, steps, sense=sense, certify="exact").exact_objective
+        problem = total(mdp.unrolled(steps), sense=sense)
+        result = oc.solve(problem)
+        scale = 1 + abs(float(truth))
+        assert abs(result.objective - float(truth)) <= 1e-10 * scale
+        assert result.certificate.lower - 1e-12 * scale <= truth <= result.certificate.upper + 1e-12 * scale
+        assert oc.verify(problem, result)
+        steps_of = oc.by_time(result)
+        np.testing.assert_allclose(steps_of.occupancy.sum(axis=(1, 2)), 1.0, rtol=1e-12)
+        np.testing.assert_allclose(steps_of.policy.visits(mdp), steps_of.occupancy, atol=1e-12)
+        earned = np.nansum(steps_of.occupancy * steps_of.table(problem.mdp.pair_rewards, 0.0))
+        assert abs(earned - result.objective) <= 1e-10 * scale
+
+    def test_a_budget(self):
+        # AlgTUDelft/ConstrainedPlanningToolbox, toy CMDP: horizon 10, budget 1/2; reward is 5 times the cost
+        mdp = oc.MDP.from_pairs(
+            [0, 0, 1, 1], [0, 1, 0, 1], [["1", "0"], ["1/10", "9/10"], ["0", "1"], ["0", "1"]],
+            ["0", "0", "0", "10"], costs={"cost": ["0", "0", "0", "2"]}, initial=0,
+        )  # fmt: skip
+        problem = total(mdp.unrolled(10), constraints={"budget": oc.expected_total("cost") <= 0.5})
+        for solver in (None, oc.OccupancyProgram()):
+            result = oc.solve(problem, solver=solver)
+            assert abs(result.objective - 2.5) < 1e-7
+            assert abs(result.multipliers["budget"] - 5) < 1e-6
+            assert result.expected_total["cost"] <= 0.5 + 1e-7
+            assert oc.verify(problem, result)
+        plan = oc.by_time(result).policy
+        assert not plan.is_deterministic
+        assert abs((plan.pair_visits(mdp) @ mdp.pair_costs["cost"]).sum() - 0.5) < 1e-7
+
+    def test_limits_over_different_steps(self):
+        # prism-tests, test-cumulative1.nm.props
+        paid = {"a": "1", "c": "1/2", "d": "1", "e": "3", "f": "12/5"}
+        costs = {
+            "R2": ["1", "0", "1", "1", "1", "1", "0"],
+            "R3": ["0", "1", "0", "0", "0", "0", "0"],
+            "R4": ["0", "0", "0", "0", "0", "1", "0"],
+        }
+        mdp = oc.MDP.from_pairs(
+            [0, 0, 0, 1, 2, 3, 4], list("abcdef-"), np.eye(5, dtype=int)[[1, 2, 3, 4, 4, 4, 4]],
+            [paid.get(action, "0") for action in "abcdef-"], costs=costs, initial=0, actions=list("abcdef-"),
+        )  # fmt: skip
+        unrolled = mdp.unrolled(2)
+        times = oc.by_time(unrolled).pair_times
+
+        def within(steps, numbers):
+            return np.where(times < steps, numbers, 0.0)
+
+        def limit(steps, numbers):
+            return oc.expected_total(unrolled.pairs.table(within(steps, numbers), 0.0))
+
+        rewards, cost = unrolled.pair_rewards, unrolled.pair_costs
+        cases = [
+            (rewards, [limit(2, cost["R2"]) >= 2], 2.9),
+            (within(1, rewards), [limit(2, cost["R2"]) >= 2], 1.0),
+            (within(1, cost["R2"]), [limit(2, rewards) >= 2.95], 0.5),
+            (cost["R4"], [limit(1, rewards) >= 0.5, limit(2, cost["R3"]) >= 0.3], 0.4),
+        ]
+        for earned, limits, value in cases:
+            constraints = {f"limit {i}": each for i, each in enumerate(limits)}
+            result = oc.solve(total(unrolled.replace(rewards=earned), constraints=constraints))
+            assert abs(result.objective - value) < 1e-7
+        conflict = {"R1": limit(2, rewards) >= 3, "R2": limit(2, cost["R2"]) >= 2}
+        with pytest.raises(oc.Infeasible, match=r"Enough to relax: 'R1' by 0\.1"):
+            oc.solve(total(unrolled, constraints=conflict))
+
+    def test_any_plan_is_evaluated_on_the_unrolled_model(self):
+        mdp = oc.instances.get("machine-repair")
+        plan = oc.TimedPolicy.from_rules([oc.Policy.uniform(mdp), oc.Policy.deterministic(mdp, ["run"] * 3)] * 2)
+        unrolled = mdp.unrolled(4)
+        evaluation = oc.evaluate(total(unrolled), plan.on(unrolled))
+        earned = (plan.pair_visits(mdp) @ mdp.pair_rewards) @ 0.95 ** np.arange(4)
+        assert evaluation.objective == pytest.approx(earned, rel=1e-13)
+
+    @given(st.data())
+    @settings(max_examples=25)
+    def test_a_discount_is_the_probability_of_going_on(self, data):
+        sketch = data.draw(sketches(max_states=4, discounts=(Fraction(1, 2), Fraction(9, 10))))
+        mdp = sketch.mdp()
+        gamma, n = float(sketch.discount), mdp.n_states
+        leaving = sparse.csr_array(np.full((mdp.n_pairs, 1), 1 - gamma))
+        matrix = sparse.vstack([sparse.hstack([gamma * mdp.transitions, leaving]), np.eye(n + 1)[-1:]], format="csr")
+        exiting = oc.MDP.from_pairs(
+            [*mdp.pairs.states, n],
+            [*mdp.pairs.actions, 0],
+            matrix,
+            [*mdp.pair_rewards, 0.0],
+            initial=[*mdp.initial, 0.0],
+        )
+        discounted, ended = oc.solve(mdp), oc.solve(total(exiting, goal=n))
+        scale = 1 + float(np.abs(mdp.pair_rewards).max()) / (1 - gamma)
+        assert abs(ended.objective - discounted.expected_return) <= 1e-9 * scale
+        here = oc.evaluate(mdp, oc.Policy.uniform(mdp))
+        there = oc.evaluate(total(exiting, goal=n), oc.Policy.uniform(exiting))
+        np.testing.assert_allclose(there.state_values[:n], here.state_values, rtol=0, atol=1e-8 * scale)
+        np.testing.assert_allclose(there.occupancy[:n], here.visits, rtol=1e-9, atol=1e-12)

@@ -61,6 +61,14 @@ class TestPublished:
         other = oc.solve(oc.Problem(wrong, criterion="average", sense="minimize"))
         assert abs(other.objective - 95 / 219) > 1e-3
 
+    def test_maintenance_of_tijms_discounted(self):
+        # R package MDP (tests of relund/mdp), rate 0.1, sojourns of fixed length: V(5) = −12.345412225178883, Σ V = ...
+        process = oc.semi_markov(oc.instances.get("tijms-maintenance"), "days", rate=0.1, distribution="constant")
+        result = oc.solve(oc.Problem(process.mdp, sense="minimize"))
+        values = process.state_values(result)
+        assert abs(values[4] - 12.345412225178883) < 1e-12
+        assert abs(values.sum() - 36.64742873696038) < 1e-11
+
     def test_the_best_cycle_of_tijms(self):
         # Tijms (2003), Exercise 7.3: the best ratio of reward to time is 4, round 4 -> 3 -> 2 -> 1 -> 0 -> 4
         origin, target = zip(*((s, a) for s in range(5) for a in range(5) if s != a), strict=True)
