@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -18,7 +15,9 @@ from typing import Any
 import numpy as np
 
 import occlp as oc
+from benchmarks import sampling
 from benchmarks.cases import CASES, Case
+from benchmarks.machine import machine
 from benchmarks.solvers import ENTRANTS, Entrant
 
 TOLERANCE = 1e-8
@@ -95,6 +94,7 @@ def smoke() -> bool:
             agree &= fine
             mark = "ok" if fine else "WRONG"
             print(f"{found.case:16} {found.entrant:38} gap {found.gap:8.1e}  {found.solve:8.4f} s  {mark}", flush=True)
+    agree &= sampling.smoke()
     print("smoke benchmarks: the answers agree" if agree else "smoke benchmarks: answers DISAGREE")
     return agree
 
@@ -119,19 +119,6 @@ def faster(measurements: list[Measurement]) -> list[str]:
     others = (one for one in measurements if one.ratio < 0.95 and not one.entrant.startswith("occlp"))
     found = sorted(others, key=lambda one: one.ratio)
     return [f"* {one.case}: {one.entrant} takes {one.ratio:.2f} of the time." for one in found] or ["* Nowhere."]
-
-
-def machine() -> dict[str, str]:
-    """What the figures depend on, without the names of machines."""
-    packages = {entrant.package: entrant for entrant in ENTRANTS if entrant.is_installed}
-    versions = {name: entrant.version for name, entrant in sorted(packages.items())}
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "processors": f"{os.cpu_count()} {platform.machine()}",
-        "Python": platform.python_version(),
-        "numpy": np.__version__,
-        **versions,
-    }
 
 
 def page(measurements: list[Measurement], repeat: int) -> str:

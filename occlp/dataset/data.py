@@ -63,16 +63,16 @@ class Dataset:
     @classmethod
     def from_rollouts(cls, rollouts: Rollouts, behavior: Policy | None = None) -> Dataset:
         """Take over sampled trajectories, and the policy that they follow (None treats it as unknown)."""
-        mask = rollouts.mask
+        flat, begun = rollouts.flat_pairs, rollouts.lengths > 0
         ends = np.cumsum(rollouts.lengths, dtype=np.int64)
-        terminated = np.zeros(len(rollouts.next_states[mask]), dtype=np.bool_)
-        terminated[ends[rollouts.terminated & (rollouts.lengths > 0)] - 1] = True
-        begun = rollouts.initial_states[rollouts.lengths > 0]
-        first = np.bincount(begun, minlength=rollouts.pairs.n_states)
+        terminated, following = np.zeros(len(flat), dtype=np.bool_), np.empty(len(flat), dtype=np.int32)
+        terminated[ends[rollouts.terminated & begun] - 1] = True
+        following[:-1] = rollouts.pairs.states[flat[1:]]
+        following[ends[begun] - 1] = rollouts.final_states[begun]
+        first = np.bincount(rollouts.initial_states[begun], minlength=rollouts.pairs.n_states)
         return _dataset(
             rollouts.pairs, rollouts.discount, behavior,
-            pair_index=rollouts.pair_index[mask], rewards=rollouts.rewards[mask],
-            next_states=rollouts.next_states[mask], terminated=terminated,
+            pair_index=flat, rewards=rollouts.pair_rewards[flat], next_states=following, terminated=terminated,
             starts=np.concatenate([[0], ends]), initial=first / rollouts.n_trajectories,
             step_discount=rollouts.step_discount,
         )  # fmt: skip

@@ -33,7 +33,8 @@ HALF = np.uint64(32)
 TWO = np.uint64(2)
 BEGIN, SIZE, PAIR = 0, 1, 2  # columns of heads
 ORIGIN, FINAL, LENGTH = 0, 1, 2  # columns of ends
-ID, STATE, COUNTER, BEGUN, UNTIL = 0, 1, 2, 3, 4  # columns of lanes: COUNTER at tick 0, UNTIL 0 for a free one
+#: Columns of lanes; COUNTER and PLACE are those of tick 0, UNTIL is 0 for a free lane.
+ID, STATE, COUNTER, BEGUN, UNTIL, PLACE = 0, 1, 2, 3, 4, 5
 #: Trajectories that advance in turns: enough to keep all that a core can have under way in memory busy.
 LANES = 32
 
@@ -181,6 +182,7 @@ def enter(
     heads: AnyArray,
     limits: AnyArray,
     ends: AnyArray,
+    offsets: AnyArray,
     lanes: AnyArray,
 ) -> int:
     """Let a lane take the next trajectory, from i, that has a step to take, or none; return the one after it."""
@@ -194,6 +196,7 @@ def enter(
             lanes[lane, ID], lanes[lane, STATE] = i, s
             lanes[lane, COUNTER] = first + (TWO - tick) * GOLDEN
             lanes[lane, BEGUN], lanes[lane, UNTIL] = tick, tick + np.uint64(limits[i])
+            lanes[lane, PLACE] = np.uint64(offsets[i]) - tick
         i += 1
     return i
 
@@ -222,6 +225,7 @@ def simulate(
     bits: int,
     limits: AnyArray,
     ends: AnyArray,
+    offsets: AnyArray,
     paths: IntArray | None,
     counts: AnyArray | None,
     values: FloatArray,
@@ -231,19 +235,19 @@ def simulate(
     """Run the trajectories of blocks first..last−1, each until its limit or a state without records.
 
     ends [N, 3] takes the initial state, the last state and the length. What is not None is filled as well:
-    paths [N, T] with pairs (what follows the end is left alone), counts [blocks, pairs] with visits, and
-    totals [N, m] with the sums of γ^t values[pair].
+    paths with pairs, those of trajectory i from offsets[i] on, counts [blocks, pairs] with visits, and totals [N, m]
+    with the sums of γ^t values[pair].
     """
     i, stop = len(limits) * first // n_blocks, len(limits) * last // n_blocks
     shift, mask = np.uint64(bits), (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
-    lanes = np.zeros((LANES, 5), dtype=np.uint64)
+    lanes = np.zeros((LANES, 6), dtype=np.uint64)
     sums, weights = np.zeros((LANES, values.shape[1])), np.ones(LANES)
     tick = np.uint64(0)
     for lane in range(LANES):
-        i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, lanes)
+        i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, offsets, lanes)
     active = close_ranks(LANES, lanes, sums, weights)
     while active > 0:
-        advanced = tick * GOLDEN
+        advanced, now = tick * GOLDEN, tick
         tick += np.uint64(1)
         left = 0
         for lane in range(active):
@@ -254,7 +258,7 @@ def simulate(
             s = outcome >> shift
             lanes[lane, STATE] = s
             if paths is not None:
-                paths[lanes[lane, ID], tick - lanes[lane, BEGUN] - np.uint64(1)] = pair
+                paths[lanes[lane, PLACE] + now] = pair
             if counts is not None:
                 counts[first, pair] += 1
             if totals is not None:
@@ -267,7 +271,7 @@ def simulate(
                 if totals is not None:
                     totals[done] = sums[lane]
                     sums[lane], weights[lane] = 0.0, 1.0
-                i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, lanes)
+                i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, offsets, lanes)
                 left += lanes[lane, UNTIL] == 0
         if left > 0:
             active = close_ranks(active, lanes, sums, weights)

@@ -76,9 +76,9 @@ def rollouts(
     """
     request = {"n_trajectories": n_trajectories, "horizon": horizon, "longest": longest, "rng": rng}
     run = _run(mdp, policy, terminal, request)
-    found = run.paths(horizon == "episode")
+    found = run.paths()
     return Rollouts(
-        pair_index=found.pair_index, pair_rewards=mdp.pair_rewards, pair_costs=mdp.pair_costs,
+        flat_pairs=found.flat_pairs, pair_rewards=mdp.pair_rewards, pair_costs=mdp.pair_costs,
         **_common(mdp, horizon, run),
     )  # fmt: skip
 

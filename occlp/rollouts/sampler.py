@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,11 +29,26 @@ LONGEST_EPISODE = 100_000
 class Paths:
     """Trajectories as arrays; what the fields mean is said at `occlp.rollouts.samples.Rollouts`."""
 
-    pair_index: IntArray  # [N, T]
+    flat_pairs: IntArray  # [n]
     lengths: IntArray  # [N]
     terminated: BoolArray  # [N]
     initial_states: IntArray  # [N]
     final_states: IntArray  # [N]
+
+    @cached_property
+    def pair_index(self) -> IntArray:
+        """Position of the pair of step t, −1 after the end, [N, T]."""
+        return as_rows(self.flat_pairs, self.lengths)
+
+
+def as_rows(flat: AnyArray, lengths: IntArray) -> AnyArray:
+    """Lay trajectories that follow one another out as rows [N, T], with −1 after the end."""
+    width = int(lengths.max(initial=1))
+    if len(flat) == len(lengths) * width:
+        return frozen(flat.reshape(len(lengths), width))
+    rows = np.full((len(lengths), width), -1, dtype=flat.dtype)
+    rows[np.arange(width) < lengths[:, None]] = flat
+    return frozen(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +130,8 @@ class Sampler:
         else:
             steps = _positive(horizon, "horizon")
             limits = np.full(n, min(steps, cut or steps), dtype=np.int32)
-        return Run(tables, limits, keys, np.empty((n, 3), dtype=np.int64), len(self.start) - 1)
+        ends, offsets = np.empty((n, 3), dtype=np.int64), np.zeros(n + 1, dtype=np.int64)
+        return Run(tables, limits, keys, ends, offsets, len(self.start) - 1)
 
     def paths(
         self,
@@ -131,7 +148,7 @@ class Sampler:
             self.tables([probabilities]), n_trajectories=n_trajectories, horizon=horizon, discount=discount,
             longest=longest, rng=rng,
         )  # fmt: skip
-        return run.paths(horizon == "episode")
+        return run.paths()
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +169,7 @@ class Run:
     limits: IntArray  # [N]
     keys: AnyArray  # [2]
     ends: AnyArray  # [N, 3]
+    offsets: AnyArray  # [N + 1], where stored trajectories begin
     n_states: int
 
     def simulate(
@@ -167,16 +185,18 @@ class Run:
         values = np.empty((0, 0)) if values is None else values
         run_rows(
             sampling.simulate, blocks, int(self.limits.sum(dtype=np.int64)), blocks, *self.keys, tables.starts,
-            tables.heads, tables.records, tables.bits, self.limits, self.ends, paths, counts, values, discount, totals,
+            tables.heads, tables.records, tables.bits, self.limits, self.ends, self.offsets, paths, counts, values,
+            discount, totals,
         )  # fmt: skip
 
-    def paths(self, is_episodic: bool) -> Paths:
-        """Store the trajectories, in an array as long as the longest."""
-        width = int(self.limits.max())
-        if is_episodic:  # nobody knows how long they get before they have run
+    def paths(self) -> Paths:
+        """Run all trajectories and store them, one after the other."""
+        lengths: AnyArray = self.limits
+        if (self.tables.heads[:, sampling.SIZE] == 0).any():  # how long they get is known when they have run
             self.simulate()
-            width = int(self.ends[:, sampling.LENGTH].max())
-        paths = np.full((len(self.limits), width), -1, dtype=np.int32)
+            lengths = self.ends[:, sampling.LENGTH]
+        self.offsets[1:] = np.cumsum(lengths)
+        paths = np.empty(int(self.offsets[-1]), dtype=np.int32)
         self.simulate(paths)
         return Paths(frozen(paths), self.lengths, self.terminated, self.initial_states, self.final_states)
 

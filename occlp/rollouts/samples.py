@@ -11,6 +11,7 @@ import numpy as np
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, frozen
 from occlp.errors import InvalidProblem
 from occlp.model import Pairs
+from occlp.rollouts.sampler import as_rows
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -62,20 +63,27 @@ class Sample:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rollouts(Sample):
-    """Stored trajectories, N of them, in arrays as long as the longest; arrays are read-only.
+    """Stored trajectories, N of them; arrays are read-only.
+
+    They are stored one after the other, and laid out as rows [N, T], T the longest length, when asked for.
 
     Attributes
     ----------
-    pair_index : IntArray [N, T]
-        Position of the pair (s_t, a_t) among the model's pairs; −1 after the end.
+    flat_pairs : IntArray [n]
+        Positions of the pairs (s_t, a_t) among the model's pairs, those of the first trajectory first.
     pair_rewards : FloatArray [pairs]
         Expected reward of each pair, as the model holds it.
     pair_costs : mapping of str to FloatArray [pairs]
     """
 
-    pair_index: IntArray  # [N, T]
+    flat_pairs: IntArray  # [n]
     pair_rewards: FloatArray  # [pairs]
     pair_costs: Mapping[str, FloatArray]
+
+    @cached_property
+    def pair_index(self) -> IntArray:
+        """Position of the pair (s_t, a_t) among the model's pairs, −1 after the end, [N, T]."""
+        return as_rows(self.flat_pairs, self.lengths)
 
     @property
     def mask(self) -> BoolArray:
@@ -120,8 +128,7 @@ class Rollouts(Sample):
     @cached_property
     def counts(self) -> AnyArray:
         """How often each pair was taken, [pairs]."""
-        taken = self.pair_index[self.mask]
-        return frozen(np.bincount(taken, minlength=self.pairs.n_pairs))
+        return frozen(np.bincount(self.flat_pairs, minlength=self.pairs.n_pairs))
 
     def _of_pairs(self, column: IntArray) -> IntArray:
         return np.where(self.mask, column[self.pair_index], np.int32(-1))

@@ -201,7 +201,8 @@ def all_trajectories(problem: Problem, policy: Policy, horizon: int) -> tuple[Ro
     sample = Rollouts(
         pairs=mdp.pairs, lengths=listed.lengths, terminated=terminal[listed.now], initial_states=listed.first,
         final_states=listed.now, components=np.zeros(len(listed.now), dtype=np.int32), discount=mdp.discount,
-        horizon=horizon, pair_index=listed.paths, pair_rewards=mdp.pair_rewards, pair_costs=mdp.pair_costs,
+        horizon=horizon, flat_pairs=listed.paths[listed.paths >= 0], pair_rewards=mdp.pair_rewards,
+        pair_costs=mdp.pair_costs,
     )  # fmt: skip
     return sample, listed.chances
 
