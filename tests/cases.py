@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def read(path: str) -> dict[str, Any]:
         return json.load(file)
 
 
-@cache
+@lru_cache(maxsize=2)
 def stored(path: str) -> Table:
     """A stored model as a table."""
     raw = read(path)
@@ -115,27 +115,26 @@ def _labelled(table: Table, question: dict[str, Any]) -> dict[str, Any]:
 def qcomp() -> Iterator[Case]:
     """Reachability and expected rewards of the models of the Quantitative Verification Competition (QComp)."""
     for key, record in records().items():
-        if not key.startswith("Q"):
-            continue
-        place, answers = record["definition"], record["expected"]
-        for asked in read(place["file"])["objectives"]:
-            if asked.get("kind") not in ("reach_prob", "until_prob", "reach_reward") or asked["name"] not in answers:
-                continue
-            yield Case(
-                key, asked["name"], lambda p=place["file"], o=asked, n=record["name"]: _qcomp(p, o, n),
-                read_answer(answers[asked["name"]]["value"]), place["n_rows"],
-            )  # fmt: skip
+        place = record["definition"]
+        for name, answer in record["expected"].items() if key.startswith("Q") else ():
+            if answer.get("kind") in ("reach_prob", "until_prob", "reach_reward"):
+                yield Case(
+                    key, name, lambda r=record, n=name: _qcomp(r, n), read_answer(answer["value"]), place["n_rows"]
+                )
 
 
-def _qcomp(path: str, asked: dict[str, Any], name: str) -> oc.Problem:
-    table, sense = stored(path), "maximize" if asked.get("opt") == "max" else "minimize"
+def _qcomp(record: dict[str, Any], name: str) -> oc.Problem:
+    path = record["definition"]["file"]
+    table, raw = stored(path), read(path)
+    (asked,) = [found for found in raw["objectives"] if found["name"] == name]
+    sense = "maximize" if asked.get("opt") == "max" else "minimize"
     if asked["kind"] != "reach_reward":
         return tables.reach(table, asked["goal"], sense, safe=asked.get("safe"))
     reward = asked["reward"] or next(iter(table.rewards))
     if reward == "__steps__":
         table = replace(table, rewards={reward: [Fraction(1)] * len(table.rows)})
-    if "herman" in name:  # the reference is the maximum over all initial states
-        table, sense = any_start(table, read(path)["initial"]), "maximize"
+    if "herman" in record["name"]:  # the reference is the maximum over all initial states
+        table, sense = any_start(table, raw["initial"]), "maximize"
     return tables.earn(table, reward, asked["goal"], sense)
 
 

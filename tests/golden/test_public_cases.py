@@ -12,8 +12,7 @@ LARGE = 1_500
 
 def parameters(found):
     """One parameter a case, the large ones marked."""
-    for case in found:
-        yield pytest.param(case, id=str(case), marks=[pytest.mark.slow] if case.n_rows > LARGE else [])
+    return [pytest.param(case, id=str(case), marks=[pytest.mark.slow] if case.n_rows > LARGE else []) for case in found]
 
 
 @pytest.mark.parametrize("case", parameters(cases.qcomp()))
