@@ -131,7 +131,9 @@ def decide(certificate: Certificate, tol: float, atol: float, outcome: Outcome, 
         return Status.CERTIFIED, Status.CERTIFIED.value + mended
     gap = f"the certified gap is {certificate.gap:.3g}, the tolerance {allowed:.3g}"
     if not np.isfinite(certificate.gap):
-        gap = f"the policy breaks the constraints by {certificate.violation:.3g}"
+        gap = "double precision proves no bound: too many steps are expected, or a policy may stay where it loses"
+        if certificate.violation > 0:
+            gap = f"the policy breaks the constraints by {certificate.violation:.3g}"
     if outcome.stopped is not None:
         return Status.LIMIT, f"Stopped by {outcome.stopped}; {gap}."
     note = f" {outcome.note}" if outcome.note else ""

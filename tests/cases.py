@@ -34,8 +34,6 @@ STORM = [
     ("T03", "steps min", {"kind": "earn", "reward": "steps", "goal": "finished", "sense": "minimize"}, "48"),
     ("T03", "steps to coins", {"kind": "earn", "reward": "steps", "goal": "all_coins_equal_1", "sense": "minimize"},
      "inf"),
-    ("T04", "grants max", {"kind": "average", "reward": "grants", "sense": "maximize"}, "333/1000"),
-    ("T04", "grants min", {"kind": "average", "reward": "grants", "sense": "minimize"}, "0"),
     ("T05", "total", {"kind": "total", "reward": "w_1_total", "sense": "maximize"}, "114/49"),
     ("T05", "task 1", {"kind": "several", "reward": "1", "sense": "maximize",
      "events": {"1": "task1_compl", "2": "task2_compl"},
@@ -48,6 +46,8 @@ STORM = [
           ("infeasible", [("error", ">=", "0.11")], "infeasible"),
       ]),
 ]  # fmt: skip
+#: Chains that take 1e30 steps and more: the values are right, and double precision proves no bound of them.
+UNPROVED = ("Q05", "Q07")
 #: Published answers that are decimals.
 DECIMALS = {("T05", "task 1"): 1e-8, ("T06", "error"): 1e-9, ("T06", "feasible"): 1e-9}
 
@@ -119,8 +119,9 @@ def qcomp() -> Iterator[Case]:
         for name, answer in record["expected"].items() if key.startswith("Q") else ():
             if answer.get("kind") in ("reach_prob", "until_prob", "reach_reward"):
                 yield Case(
-                    key, name, lambda r=record, n=name: _qcomp(r, n), read_answer(answer["value"]), place["n_rows"]
-                )
+                    key, name, lambda r=record, n=name: _qcomp(r, n), read_answer(answer["value"]), place["n_rows"],
+                    proved=key not in UNPROVED,
+                )  # fmt: skip
 
 
 def _qcomp(record: dict[str, Any], name: str) -> oc.Problem:

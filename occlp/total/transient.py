@@ -12,6 +12,9 @@ from scipy.sparse.linalg import splu
 from occlp._typing import AnyArray, BoolArray, FloatArray
 from occlp.resolvent import Resolvent, band_order, fits_elimination, leaving
 
+#: Expected steps beyond which sparse LU is not believed, and states up to which elimination then takes its place.
+DOUBTED_STEPS, DOUBTED_STATES = 1e12, 1_500
+
 
 class Transient:
     """The part of a chain that is left almost surely.
@@ -84,7 +87,14 @@ def _factorise(matrix: Any, leave: FloatArray) -> Resolvent:
     if fits_elimination(matrix.shape[0], band_order(matrix)[1]):
         return leaving(matrix, leave, small=True)
     order = _acyclic_order(matrix)
-    return leaving(matrix, leave, small=False) if order is None else _Triangular(matrix, leave, order)
+    if order is not None:
+        return _Triangular(matrix, leave, order)
+    factors = leaving(matrix, leave, small=False)
+    if matrix.shape[0] > DOUBTED_STATES:
+        return factors
+    steps = factors.columns(np.ones(matrix.shape[0]))
+    sound = np.isfinite(steps).all() and (steps >= 1.0 - 1e-9).all() and steps.max() <= DOUBTED_STEPS
+    return factors if sound else leaving(matrix, leave, small=True)
 
 
 class _Empty:
