@@ -104,6 +104,7 @@ from .solvers.base import Solver as Solver
 from .solvers.deterministic import DeterministicProgram as DeterministicProgram
 from .solvers.exact_policy_iteration import ExactPolicyIteration as ExactPolicyIteration
 from .solvers.policy_gradient import GradientMoments as GradientMoments
+from .solvers.policy_gradient import all_trajectories as all_trajectories
 from .solvers.policy_gradient import estimators as estimators
 from .solvers.policy_gradient import gradient_moments as gradient_moments
 from .solvers.policy_gradient import parametrizations as parametrizations

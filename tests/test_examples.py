@@ -24,6 +24,7 @@ SAYS = {
     "budget_and_its_price": ["price 1.0603", "no policy keeps all of 'budget'", "difference quotient at 0.25: 1.0603"],
     "compare_frozenlake": ["CERTIFIED", "0.54202593", "written: comparison.html"],
     "dask_cluster": ["PolicyIteration()            CERTIFIED 1022.9885773699 True"],
+    "gradient_study": ["of 2 seeds, 30000 samples", "natural, exact               0.00 (  0.00)     0.00 (  0.00)"],
     "kl_towards_a_reference": ["optimum:   2.2561", "CERTIFIED  1.56014492"],
     "machine_repair": ["'broken': 'repair'", "worth 149.4777, or 7.4739 a period", "broken  run   -6.600"],
     "occupancy_lp_by_hand": ["near today: 7.201872 a period", "no policy this near earns more than 7.201872"],

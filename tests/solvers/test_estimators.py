@@ -14,7 +14,6 @@ from strategies import mdps
 
 import occlp as oc
 from occlp.errors import InvalidProblem, Unsupported
-from occlp.solvers.policy_gradient.moments import all_trajectories
 
 E = oc.estimators
 MDP = oc.instances.get("garnet", n_states=3, n_actions=2, branching=2, seed=1, discount=0.7).replace(
@@ -36,7 +35,7 @@ def moments(estimator, mdp=MDP, policy=POLICY, **settings):
 def listed_mean(estimator, mdp=MDP, policy=POLICY, horizon=5, values=None):
     """The expectation over a list of all trajectories, of softmax scores written out here."""
     problem = oc.Problem(mdp)
-    sample, chances = all_trajectories(problem, policy, horizon)
+    sample, chances = oc.all_trajectories(problem, policy, horizon)
     assert chances.sum() == pytest.approx(1.0, abs=1e-12)
     values = estimator.values(problem, policy) if values is None else values
     signals = estimator.signals(problem, sample, values)
@@ -164,7 +163,7 @@ def test_a_baseline_leaves_the_mean_and_changes_the_variance():
 def test_a_baseline_of_the_action_is_biased():
     """Not every control variate is a baseline: Q(s, a) in the place of V(s) leaves nothing of the gradient."""
     problem = oc.Problem(MDP)
-    sample, chances = all_trajectories(problem, POLICY, 5)
+    sample, chances = oc.all_trajectories(problem, POLICY, 5)
     signals = E.MonteCarlo(horizon=5).signals(problem, sample, np.zeros(3))
     steps = [np.bincount(sample.pair_index[:, t], weights=chances * signals[:, t], minlength=6) for t in range(5)]
     seen = [np.bincount(sample.pair_index[:, t], weights=chances, minlength=6) for t in range(5)]
@@ -250,6 +249,11 @@ def test_episodes_need_no_cut():
     np.testing.assert_allclose(found.mean, found.truth, atol=1e-12)
     assert math.isnan(found.variance)
     assert found.n_trajectories == 0
+
+
+def test_trajectories_that_are_too_many_are_not_listed():
+    with pytest.raises(InvalidProblem, match="more than 2000000 trajectories of 40 steps"):
+        oc.all_trajectories(MDP, POLICY, 40)
 
 
 def test_moments_of_features():
@@ -339,7 +343,7 @@ def test_questions_that_samples_do_not_answer():
     solver = oc.PolicyGradient(estimator=E.MonteCarlo(), update=step)
     for problem, message in (
         (oc.Problem(MDP, regularizer=oc.KL(1.0, uniform)), "a term besides"),
-        (oc.Problem(MDP.replace(discount=None), criterion="average"), "not the average one"),
+        (oc.Problem(MDP.replace(discount=None), criterion="average"), "not for the average"),
         (oc.Problem(MDP, constraints=[oc.expected("reward") <= 0.25]), "cannot keep constraints"),
     ):
         with pytest.raises(Unsupported, match=message):

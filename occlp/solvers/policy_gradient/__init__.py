@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from occlp.solvers.policy_gradient import estimators, parametrizations, updates
 from occlp.solvers.policy_gradient.ascent import PolicyGradient, policy_gradient
-from occlp.solvers.policy_gradient.moments import GradientMoments, gradient_moments
+from occlp.solvers.policy_gradient.moments import GradientMoments, all_trajectories, gradient_moments
 from occlp.solvers.policy_gradient.presets import (
     A2C,
     PPO,
@@ -25,6 +25,7 @@ __all__ = [
     "NaturalPolicyGradient",
     "PolicyGradient",
     "Reinforce",
+    "all_trajectories",
     "estimators",
     "gradient_moments",
     "parametrizations",

@@ -186,8 +186,47 @@ class _Walk:
         return np.asarray(self.step + self.discount * self.trace * (self.matrix @ mean))
 
 
-def all_trajectories(problem: Problem, policy: Policy, horizon: int) -> tuple[Rollouts, FloatArray] | None:
-    """Every trajectory of a policy and its probability [N], or None where there are too many of them."""
+def all_trajectories(problem: Problem | MDP, policy: Policy, horizon: int) -> tuple[Rollouts, FloatArray]:
+    """List every trajectory of a policy, with its probability.
+
+    Parameters
+    ----------
+    problem : Problem or MDP
+        Trajectories end in the goal of a total, or in states that every action keeps for nothing.
+    policy : Policy
+    horizon : int
+        Number of steps.
+
+    Returns
+    -------
+    trajectories : Rollouts
+        As `rollouts` samples them, N of them.
+    probabilities : FloatArray [N]
+        Their sum is one.
+
+    Raises
+    ------
+    InvalidProblem
+        When there are more than two million.
+
+    Examples
+    --------
+    >>> import occlp as oc
+    >>> mdp = oc.instances.get("kakade-two-state")
+    >>> trajectories, chances = oc.all_trajectories(mdp, oc.Policy.uniform(mdp), 5)
+    >>> len(chances), float(chances.sum())
+    (64, 1.0)
+    """
+    found = _list_all(as_problem(problem), policy, horizon)
+    if found is None:
+        raise InvalidProblem(
+            f"there are more than {MOST_TRAJECTORIES} trajectories of {horizon} steps. Use a shorter horizon, or "
+            "sample them with oc.rollouts."
+        )
+    return found
+
+
+def _list_all(problem: Problem, policy: Policy, horizon: int) -> tuple[Rollouts, FloatArray] | None:
     mdp = problem.mdp
     terminal = ends_of(problem)
     start = np.flatnonzero(mdp.initial > 0).astype(np.int32)
@@ -247,7 +286,7 @@ def _variance(
 ) -> tuple[float, int]:
     """E‖estimate − mean‖² from all trajectories, and how many there are."""
     horizon = estimator.steps(problem)
-    found = all_trajectories(problem, policy, horizon) if isinstance(horizon, int) else None
+    found = _list_all(problem, policy, horizon) if isinstance(horizon, int) else None
     if found is None:
         return float("nan"), 0
     sample, chances = found
