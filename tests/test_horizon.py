@@ -489,6 +489,9 @@ class TestTotalRewards:
             assert abs(result.multipliers["budget"] - 5) < 1e-6
             assert result.expected_total["cost"] <= 0.5 + 1e-7
             assert oc.verify(problem, result)
+        for solver in (oc.Decomposition(), oc.DeterministicProgram()):
+            with pytest.raises(oc.Unsupported, match="OccupancyProgram answers totals"):
+                oc.solve(problem, solver=solver)
         plan = oc.by_time(result).policy
         assert not plan.is_deterministic
         assert abs((plan.pair_visits(mdp) @ mdp.pair_costs["cost"]).sum() - 0.5) < 1e-7

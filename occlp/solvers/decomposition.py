@@ -59,6 +59,8 @@ class Decomposition:
         """Return why the problem cannot be answered, or None."""
         if problem.regularizer is not None or problem.utility is not None:
             return "it answers linear objectives; OccupancyProgram answers the others"
+        if problem.criterion == "total":
+            return "it mixes discounted and average occupancies; OccupancyProgram answers totals"
         return None
 
     def iterate(

@@ -83,6 +83,8 @@ class DeterministicProgram:
 
         Raises `BackendMissing` when the backend is not installed.
         """
+        if problem.criterion == "total":
+            return "its program is that of discounted and average occupancies; OccupancyProgram answers totals"
         cvxpy = load_cvxpy()
         name, installed = self.backend.upper(), cvxpy.installed_solvers()
         if name not in installed:
