@@ -83,7 +83,7 @@ class DeterministicProgram:
 
         Raises `BackendMissing` when the backend is not installed.
         """
-        if problem.criterion == "total":
+        if problem.criterion == "total" and problem.limits:
             return "its program is that of discounted and average occupancies; OccupancyProgram answers totals"
         cvxpy = load_cvxpy()
         name, installed = self.backend.upper(), cvxpy.installed_solvers()
