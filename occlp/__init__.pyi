@@ -3,6 +3,7 @@ from . import interop as interop
 from .certificate import Certificate as Certificate
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .constraints import ConcaveConstraint as ConcaveConstraint
 from .constraints import Constraint as Constraint
 from .constraints import LinearExpression as LinearExpression
 from .constraints import expected as expected

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -26,15 +26,14 @@ from occlp.evaluation import Assessment, pair_residuals
 from occlp.kernels.backup import EPS
 from occlp.problem import Problem
 from occlp.proof import ExactProof
+from occlp.relaxation import Slopes, Values, relaxations
 from occlp.standard import StandardForm
-from occlp.terms import Utility
+from occlp.terms import Majorant, Utility
 
 #: Arithmetic that a certificate may be made in.
 LEVELS = ("float", "interval", "exact")
-#: Values V = high + low; the second array may be None.
-Values = tuple[FloatArray, FloatArray | None]
-#: What may prove a bound: values, prices of the constraints, and an occupancy to make it tight at.
-Candidate = tuple[Values, FloatArray | None, FloatArray | None]
+#: What may prove a bound: values, prices of the constraints, an occupancy to make it tight at, slopes of the concave.
+Candidate = tuple[Values, FloatArray | None, FloatArray | None, Slopes | None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,6 +71,9 @@ class Certificate:
         Signed derivative of the objective with respect to each bound.
     dual : FloatArray
         Parameter of the bound of a utility (its affine majorant), empty where there is none.
+    majorants : mapping of str to Majorant
+        For each constraint on a concave utility that has a price, an affine function slope·d + offset that is
+        nowhere below the utility: the linear limit that the bound needs of it.
     infeasible_by : float or None
         Where set, the certificate proves that no policy keeps the constraints: weighted with the
         multipliers, their violation is at least this much under every policy.
@@ -111,6 +113,7 @@ class Certificate:
     dual: FloatArray = field(default_factory=lambda: np.zeros(0))
     level: Literal["float", "interval", "exact"] = "float"
     proof: ExactProof | None = None
+    majorants: Mapping[str, Majorant] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
 
     @property
@@ -135,6 +138,7 @@ class Certificate:
         plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
         plain |= {"multipliers": dict(self.multipliers), "sensitivity": dict(self.sensitivity)}
         plain |= {"proof": None if self.proof is None else self.proof.to_plain()}
+        plain["majorants"] = {name: majorant.to_plain() for name, majorant in self.majorants.items()}
         plain |= {"format": "occlp-certificate", "version": 1}
         return json.dumps(plain)
 
@@ -152,6 +156,7 @@ class Certificate:
             _check_kinds(plain, arrays)
             plain |= {name: frozen(np.array(plain[name], dtype=np.float64)) for name in arrays}
             plain |= {"proof": None if plain["proof"] is None else ExactProof.from_plain(plain["proof"])}
+            plain["majorants"] = {name: Majorant.from_plain(m) for name, m in plain.get("majorants", {}).items()}
             return cls(**plain | {"assumptions": tuple(plain["assumptions"])})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the certificate is incomplete or altered: {error}.") from None
@@ -183,6 +188,7 @@ class UpperBound:
     scores: FloatArray  # [pairs], the residuals of the priced rewards
     prices: FloatArray  # [k], of the constraints
     dual: FloatArray | None = None  # parameter of the term's bound, where it has one
+    majorants: Mapping[str, Majorant] = field(default_factory=dict)  # of the concave constraints that are priced
 
 
 def priced(form: StandardForm, prices: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -195,15 +201,35 @@ def priced(form: StandardForm, prices: FloatArray) -> tuple[FloatArray, FloatArr
 
 
 def bound_above(
-    form: StandardForm, values: Values, prices: FloatArray | None = None, occupancy: FloatArray | None = None
+    form: StandardForm,
+    values: Values,
+    prices: FloatArray | None = None,
+    occupancy: FloatArray | None = None,
+    slopes: Slopes | None = None,
 ) -> UpperBound:
     """Upper bound on the objective of every feasible policy, from any values and any prices.
 
     Prices of the wrong sign are set to zero first: they would prove nothing. The occupancy is where
-    the bound of a term with a parameter is made tight.
+    the bound of a term with a parameter, and of constraints on concave utilities, is made tight; `slopes` of
+    the latter are tried beside their supergradients there.
     """
+    prices = np.zeros(len(form.names)) if prices is None else form.feasible_prices(prices)
+    point = np.full(form.n_pairs, 1.0 / form.n_pairs) if occupancy is None else occupancy
+    if not form.concave:
+        return _linear_bound(form, values, prices, point)
+    found = [
+        replace(_linear_bound(linear, values, prices, point), majorants=majorants)
+        for linear, majorants in relaxations(form, values, prices, point, slopes)
+        if all(np.isfinite(majorant.offset) for majorant in majorants.values())
+    ]
+    if not found:  # no slope is finite: without the prices of the concave constraints there is a bound all the same
+        prices = np.append(prices[: len(form.limits.names)], np.zeros(len(form.concave)))
+        return bound_above(form, values, prices, occupancy)
+    return min(found, key=lambda bound: bound.value)
+
+
+def _linear_bound(form: StandardForm, values: Values, prices: FloatArray, point: FloatArray) -> UpperBound:
     high, low = values
-    prices = np.zeros(len(form.limits.names)) if prices is None else form.limits.feasible_prices(prices)
     rewards, charge_error = priced(form, prices)
     scores, error = pair_residuals(form, high, low, rewards)
     error = error + charge_error
@@ -213,7 +239,6 @@ def bound_above(
         top = float((scores + error).max())
         rounding = slack + float(error[int(np.argmax(scores + error))])
     else:
-        point = np.full(form.n_pairs, 1.0 / form.n_pairs) if occupancy is None else occupancy
         dual = form.term.best_dual(scores, point)
         top = form.term.bound(scores + error, dual)
         highest = float(scores[form.term.support].max())
@@ -261,22 +286,30 @@ def rounding_of(form: StandardForm, lower_slack: float, upper: UpperBound) -> fl
 
 def to_multipliers(form: StandardForm, prices: FloatArray) -> dict[str, float]:
     """Prices in the user's units: improvement of the objective per unit by which a bound is relaxed."""
-    values = prices * form.scale / form.limits.units + 0.0
-    return dict(zip(form.limits.names, map(float, values), strict=True))
+    values = prices * form.scale / form.units + 0.0
+    return dict(zip(form.names, map(float, values), strict=True))
 
 
 def to_sensitivity(form: StandardForm, multipliers: Mapping[str, float]) -> dict[str, float]:
     """Signed derivatives d(objective) / d(bound): raising the bound of ≤ relaxes it, raising that of ≥ tightens it."""
     return {
         name: float(form.sign * sign * multipliers[name]) + 0.0
-        for name, sign in zip(form.limits.names, form.limits.signs, strict=True)
+        for name, sign in zip(form.names, form.signs, strict=True)
     }
 
 
 def to_prices(form: StandardForm, multipliers: Mapping[str, float]) -> FloatArray:
     """Multipliers back to prices, [k]; missing ones are zero, numbers that are not finite too."""
-    values = np.array([float(multipliers.get(name, 0.0)) for name in form.limits.names])
-    return np.where(np.isfinite(values), values, 0.0) * form.limits.units / form.scale
+    values = np.array([float(multipliers.get(name, 0.0)) for name in form.names])
+    return np.where(np.isfinite(values), values, 0.0) * form.units / form.scale
+
+
+def gained_by(form: StandardForm, prices: FloatArray, occupancy: FloatArray) -> float:
+    """What breaking constraints has gained an occupancy, at these prices."""
+    if not len(prices):
+        return 0.0
+    excess = form.excess(occupancy)
+    return float(np.abs(prices[prices != 0]) @ excess[prices != 0])
 
 
 def certify(problem: Problem, form: StandardForm, found: Assessment, upper: UpperBound, *, kept: bool) -> Certificate:
@@ -288,8 +321,7 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
     high, low = upper.values
     zero = np.zeros_like(high)
     # What a violation within the tolerance has gained is taken off again, at the prices known.
-    gained = float(np.abs(upper.prices) @ form.limits.excess(found.pair_occupancy)) if len(upper.prices) else 0.0
-    lower = found.lower - gained if kept else -np.inf
+    lower = found.lower - gained_by(form, upper.prices, found.pair_occupancy) if kept else -np.inf
     ends = form.to_user(lower), form.to_user(upper.value)
     # Adding the offset back rounds, as reading it did: both ends are moved outwards.
     largest = max([abs(form.shift), *(abs(end) for end in ends if np.isfinite(end))])
@@ -310,10 +342,11 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         policy_values_low=frozen(factor * found.bracket.low),
         reduced_costs=frozen(short if form.term is None else np.full_like(short, np.nan)),
         fingerprint=problem.fingerprint,
-        violation=form.limits.violation(found.pair_occupancy),
+        violation=form.violation(found.pair_occupancy),
         multipliers=to_multipliers(form, upper.prices),
         sensitivity=to_sensitivity(form, to_multipliers(form, upper.prices)),
         dual=frozen(np.zeros(0) if upper.dual is None else upper.dual),
+        majorants=upper.majorants,
         assumptions=_assumptions(problem),
     )
 
@@ -322,6 +355,9 @@ def _assumptions(problem: Problem) -> tuple[str, ...]:
     assumed = ["double precision, rounding bounded"]
     if isinstance(problem.utility, Utility):
         assumed.append("the utility is concave, as declared to cvxpy, and its majorant is as stored")
+    for name, limit in problem.concave_limits.items():
+        if isinstance(limit.utility, Utility):
+            assumed.append(f"the utility of constraint {name!r} is concave, its majorant and its value are as stored")
     return tuple(assumed)
 
 
@@ -331,7 +367,7 @@ def certify_infeasible(problem: Problem, form: StandardForm, found: Assessment, 
     `upper` bounds minus the priced violation over all policies, with the rewards left out.
     """
     high, low = upper.values
-    weights = upper.prices / form.limits.units
+    weights = upper.prices / form.units
     return Certificate(
         lower=np.nan,
         upper=np.nan,
@@ -346,8 +382,9 @@ def certify_infeasible(problem: Problem, form: StandardForm, found: Assessment, 
         policy_values_low=frozen(found.bracket.low),
         reduced_costs=frozen(upper.scores.max() - upper.scores),
         fingerprint=problem.fingerprint,
-        violation=form.limits.violation(found.pair_occupancy),
-        multipliers=dict(zip(form.limits.names, map(float, weights), strict=True)),
+        violation=form.violation(found.pair_occupancy),
+        multipliers=dict(zip(form.names, map(float, weights), strict=True)),
         infeasible_by=-upper.value,
-        assumptions=("double precision, rounding bounded",),
+        majorants=upper.majorants,
+        assumptions=_assumptions(problem),
     )

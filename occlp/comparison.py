@@ -182,7 +182,8 @@ def compare(
         "transitions": int(mdp.transitions.nnz), "discount": problem.discount, "sense": problem.sense,
         "criterion": problem.criterion, "tolerance": tol,
     }  # fmt: skip
-    facts |= {f"constraint {name}": str(limit) for name, limit in problem.limits.items()}
+    everything = problem.all_limits
+    facts |= {f"constraint {name}": str(limit) for name, limit in everything.items()}
     setting = problem.regularizer or problem.utility
     if setting is not None:
         facts["utility" if problem.utility is not None else "regularizer"] = type(setting).__name__

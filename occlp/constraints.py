@@ -1,7 +1,8 @@
-"""Linear questions to an occupancy: expressions such as ``oc.expected("wear")``, and limits on them.
+"""Questions to an occupancy: linear expressions such as ``oc.expected("wear")``, and limits on them.
 
-An expression is linear in the occupancy; comparing it with a number makes a constraint. Nothing is
-checked against a model before a `Problem` is made.
+An expression is linear in the occupancy; comparing it with a number makes a constraint, and so does
+asking that a concave utility be at least a number. Nothing is checked against a model before a `Problem`
+is made.
 """
 
 from __future__ import annotations
@@ -160,6 +161,11 @@ class Constraint:
     bound: float
     label: str | None = None
 
+    @property
+    def name(self) -> str | None:
+        """The cost's name where the expression is one named expectation, which names the constraint in a list."""
+        return self.expression.name
+
     def in_numbers(self, mdp: MDP, rest: float) -> Constraint:
         """The same limit with the model's numbers written out: it holds still where rewards or costs are replaced."""
         table = mdp.pairs.table(self.expression.coefficients(mdp, rest), 0.0)
@@ -170,6 +176,44 @@ class Constraint:
 
     def __str__(self) -> str:
         return self.label or f"{self.expression} {self.relation} {self.bound:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class ConcaveConstraint:
+    """A lower limit on a concave utility of the occupancy, ``oc.StateEntropy() >= 1.5``; its policies are convex.
+
+    Attributes
+    ----------
+    utility : ConcaveUtility
+    bound : float
+    """
+
+    utility: Any
+    bound: float
+
+    @property
+    def relation(self) -> Relation:
+        """Always ">=": the other sides are not convex."""
+        return ">="
+
+    @property
+    def name(self) -> str:
+        """The utility's name, which names the constraint in a list."""
+        return type(self.utility).__name__
+
+    def in_numbers(self, mdp: MDP, rest: float) -> ConcaveConstraint:
+        """The same limit with the model's numbers written out: it holds still where rewards or costs are replaced."""
+        return ConcaveConstraint(self.utility.in_numbers(mdp), self.bound)
+
+    def __bool__(self) -> NoReturn:
+        raise InvalidProblem("a constraint has no truth value; comparisons cannot be chained as a <= x <= b.")
+
+    def __str__(self) -> str:
+        return f"{self.name} >= {self.bound:g}"
+
+
+#: What `Problem` takes as a constraint.
+Limit: TypeAlias = Constraint | ConcaveConstraint
 
 
 def expected(what: str | Any) -> LinearExpression:
@@ -217,9 +261,9 @@ def visits(
 
 
 def name_constraints(
-    constraints: Mapping[str, Constraint | Sequence[Constraint]] | Sequence[Constraint | Sequence[Constraint]] | None,
-) -> dict[str, Constraint]:
-    """Name constraints: the keys of a mapping; in a list the cost's name, or the text of the constraint.
+    constraints: Mapping[str, Limit | Sequence[Limit]] | Sequence[Limit | Sequence[Limit]] | None,
+) -> dict[str, Limit]:
+    """Name constraints: the keys of a mapping; in a list the cost's or utility's name, or the text of the constraint.
 
     A list in the place of a constraint stands for all that it holds; under a key, each of several is
     named by the key and its own text.
@@ -228,7 +272,7 @@ def name_constraints(
     """
     if constraints is None:
         return {}
-    named: dict[str, Constraint] = {}
+    named: dict[str, Limit] = {}
     for name, constraint in _named(constraints):
         if name in named:
             raise InvalidProblem(f"two constraints are called {name!r}. Give a dict with a name for each.")
@@ -236,11 +280,11 @@ def name_constraints(
     return named
 
 
-def _named(constraints: Any) -> list[tuple[str, Constraint]]:
+def _named(constraints: Any) -> list[tuple[str, Limit]]:
     if not isinstance(constraints, Iterable):
         raise InvalidProblem("constraints= takes a list or a dict: write [constraint].")
     if not isinstance(constraints, Mapping):
-        return [(c.expression.name or str(c), c) for c in _flat(list(constraints))]
+        return [(c.name or str(c), c) for c in _flat(list(constraints))]
     items = []
     for key, value in constraints.items():
         inside = _flat(value)
@@ -248,11 +292,11 @@ def _named(constraints: Any) -> list[tuple[str, Constraint]]:
     return items
 
 
-def _flat(given: Any) -> list[Constraint]:
+def _flat(given: Any) -> list[Limit]:
     """All constraints of a list that may hold lists."""
     if isinstance(given, list | tuple):
         return [constraint for part in given for constraint in _flat(part)]
-    if not isinstance(given, Constraint):
+    if not isinstance(given, Constraint | ConcaveConstraint):
         shown = str(given) if isinstance(given, LinearExpression) else repr(given)
         raise InvalidProblem(f"{shown} is not a constraint. Write oc.expected('wear') <= 0.25, for example.")
     return [given]

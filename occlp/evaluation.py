@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -17,7 +17,7 @@ from occlp.kernels import backup
 from occlp.model import MDP, Pairs
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
-from occlp.standard import StandardForm, standardize
+from occlp.standard import ConcaveLimit, StandardForm, standardize
 from occlp.terms import Binding
 from occlp.total.assessment import TotalAssessment, assess_total
 from occlp.total.form import TotalForm, formulate_total
@@ -50,6 +50,8 @@ class Evaluation:
     totals : mapping of str to float or None
         Total criterion only: the expected totals, which `expected_total` returns. There the occupancy holds
         expected visits, `expected` is not defined, and objective and values are totals.
+    utilities : mapping of str to float
+        f(d^π) of every constraint f(d) ≥ b on a concave utility, by the constraint's name.
     """
 
     policy: Policy
@@ -63,6 +65,7 @@ class Evaluation:
     discount: float
     rest: float
     totals: Mapping[str, float] | None = None
+    utilities: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def pairs(self) -> Pairs:
@@ -183,6 +186,10 @@ def formulate(problem: Problem) -> StandardForm:
         if setting is not None:
             binding = Binding(problem.mdp, form.scale, partial(_occupancy_of, form))
             form = replace(form, term=setting.bind(binding))
+        if problem.concave_limits:
+            plain = Binding(problem.mdp, 1.0, partial(_occupancy_of, form))
+            bound = [(name, limit.utility.bind(plain), limit.bound) for name, limit in problem.concave_limits.items()]
+            form = replace(form, concave=tuple(ConcaveLimit(*parts) for parts in bound))
         _FORMS[problem] = form
     return form
 
@@ -240,6 +247,7 @@ def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: A
         visited=frozen(found.chain.visited),
         discount=form.discount,
         rest=rest,
+        utilities={limit.name: limit.term.value(found.pair_occupancy) for limit in form.concave},
     )
 
 

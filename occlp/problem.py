@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, frozen
-from occlp.constraints import Constraint, name_constraints
+from occlp.constraints import ConcaveConstraint, Constraint, Limit, name_constraints
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.model import MDP
 from occlp.terms import ConcaveUtility, Regularizer
@@ -30,9 +30,10 @@ class Problem:
     criterion : {"discounted", "average", "total"}
         The expected discounted reward, for ``0 <= mdp.discount < 1``; or, for a discount left out or 1,
         the long-run average reward, or the expected total of the rewards.
-    constraints : dict or list of Constraint, optional
-        Limits such as ``oc.expected("wear") <= 0.25``; any number. The keys of a dict name them; in a
-        list the cost's name does. A list in the place of a constraint stands for all that it holds.
+    constraints : dict or list of constraints, optional
+        Limits such as ``oc.expected("wear") <= 0.25``, or on a concave utility, ``oc.StateEntropy() >= 1.5``;
+        any number. The keys of a dict name them; in a list the name of the cost or utility does. A list in the
+        place of a constraint stands for all that it holds.
     regularizer : Regularizer, optional
         A term that joins the reward: `KL`, `ConditionalKL` (penalties), `PolicyEntropy`,
         `StateEntropy`, `OccupancyEntropy` (bonuses).
@@ -62,9 +63,7 @@ class Problem:
     mdp: MDP
     sense: Literal["maximize", "minimize"] = "maximize"
     criterion: Literal["discounted", "average", "total"] = "discounted"
-    constraints: (
-        Mapping[str, Constraint | Sequence[Constraint]] | Sequence[Constraint | Sequence[Constraint]] | None
-    ) = None
+    constraints: Mapping[str, Limit | Sequence[Limit]] | Sequence[Limit | Sequence[Limit]] | None = None
     regularizer: Regularizer | None = None
     utility: ConcaveUtility | None = None
     goal: Hashable | Collection[Hashable] | None = None
@@ -81,9 +80,14 @@ class Problem:
         self._check_goal()
         named = name_constraints(self.constraints)
         object.__setattr__(self, "constraints", named)
-        for constraint in named.values():
-            self.coefficients(constraint)  # names and shapes are checked here
+        for constraint in named.values():  # names and shapes are checked here
+            if isinstance(constraint, ConcaveConstraint):
+                constraint.utility.check(self.mdp)
+            else:
+                self.coefficients(constraint)
         self._check_terms()
+        if self.criterion == "total":
+            refuse_concave(self, "criterion='total' takes")
 
     def _check_goal(self) -> None:
         if self.objective not in ("reward", "reach"):
@@ -138,9 +142,20 @@ class Problem:
 
     @property
     def limits(self) -> dict[str, Constraint]:
-        """The constraints by name."""
+        """The linear constraints by name."""
         assert isinstance(self.constraints, dict)
-        return self.constraints
+        return {name: limit for name, limit in self.constraints.items() if isinstance(limit, Constraint)}
+
+    @property
+    def concave_limits(self) -> dict[str, ConcaveConstraint]:
+        """The constraints on concave utilities by name."""
+        assert isinstance(self.constraints, dict)
+        return {name: limit for name, limit in self.constraints.items() if isinstance(limit, ConcaveConstraint)}
+
+    @property
+    def all_limits(self) -> dict[str, Limit]:
+        """All constraints by name, in the order in which answers name them: linear, then concave."""
+        return {**self.limits, **self.concave_limits}
 
     @cached_property
     def goal_states(self) -> BoolArray:
@@ -196,13 +211,26 @@ class Problem:
             parts.append(self.goal_states)
         for role, term in (("regularizer", self.regularizer), ("utility", self.utility)):
             for part in [] if term is None else [role, *term.parts(mdp)]:
-                parts.append(part if isinstance(part, np.ndarray) else np.frombuffer(repr(part).encode(), np.uint8))
+                parts.append(_as_array(part))
         for name, constraint in self.limits.items():
             digest.update(f"{name} {constraint.relation} {constraint.bound!r}".encode())
             parts.append(self.coefficients(constraint))
+        for name, limit in self.concave_limits.items():
+            digest.update(f"{name} concave >= {limit.bound!r}".encode())
+            parts += [_as_array(part) for part in limit.utility.parts(mdp)]
         for part in parts:
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
+
+
+def refuse_concave(problem: Problem, what: str) -> None:
+    """Raise `Unsupported` for a problem with a constraint on a concave utility; `what` begins the sentence."""
+    for name, limit in problem.concave_limits.items():
+        raise Unsupported(f"{what} linear constraints only in this version; {name!r} ({limit}) is concave.")
+
+
+def _as_array(part: Any) -> Any:
+    return part if isinstance(part, np.ndarray) else np.frombuffer(repr(part).encode(), np.uint8)
 
 
 def as_problem(question: Problem | MDP) -> Problem:

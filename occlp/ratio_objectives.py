@@ -177,7 +177,7 @@ def ask(problem: Problem, rewards: FloatArray, solver: Solver | None = None) -> 
 
     Raises `Infeasible`, and `NotCertified` when no policy was found that keeps the constraints.
     """
-    limits = {name: limit.in_numbers(problem.mdp, problem.rest) for name, limit in problem.limits.items()}
+    limits = {name: limit.in_numbers(problem.mdp, problem.rest) for name, limit in problem.all_limits.items()}
     asked = Problem(problem.mdp.replace(rewards=rewards), criterion=problem.criterion, constraints=limits)
     result = solve(asked, solver, tol=QUESTION_TOL, check=False)
     if result.status is Status.INFEASIBLE:

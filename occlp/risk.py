@@ -165,7 +165,7 @@ def mean_variance(
     moved = (values - low) / size  # in [0, 1]: the variance does not mind, and weights of the mean are positive
     price = aversion * size
     model = problem.mdp.replace(costs={"mean": moved, "square": moved**2})
-    limits = {name: limit.in_numbers(problem.mdp, problem.rest) for name, limit in problem.limits.items()}
+    limits = {name: limit.in_numbers(problem.mdp, problem.rest) for name, limit in problem.all_limits.items()}
     asked = Problem(model, criterion=problem.criterion, constraints=limits)
     front = pareto(asked, maximize=["mean"], minimize=["square"])
 
@@ -203,7 +203,7 @@ def _answer(
         upper=max(sign * ends[0], sign * ends[1]),
         status=Status.CERTIFIED if ends[1] - ends[0] <= allowed else Status.BOUNDED,
         evaluation=evaluation,
-        violation=formulate(problem).limits.violation(evaluation.pair_occupancy),
+        violation=formulate(problem).violation(evaluation.pair_occupancy),
         steps=tuple(steps),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from occlp.solvers.base import (
     describe,
     start_policy,
 )
+from occlp.solvers.face_newton import FaceNewton
 from occlp.terms import Utility
 from occlp.total.bound import TotalBound
 from occlp.total_tracking import TotalTracker
@@ -165,10 +166,18 @@ def solve(
         raise Infeasible(result.message, result)
     if check and result.status is Status.UNBOUNDED:
         raise Unbounded(result.message, result)
-    promised = solver.promises_tol and not isinstance(problem.utility, Utility)  # a user's function: as near as it gets
-    if check and (result.status is Status.FAILED or (result.status is Status.BOUNDED and promised)):
+    if check and (
+        result.status is Status.FAILED or (result.status is Status.BOUNDED and _promised(problem, solver, result))
+    ):
         raise NotCertified(f"{result.solver}: {result.message}", result)
     return result
+
+
+def _promised(problem: Problem, solver: Solver, result: Result) -> bool:
+    """Whether a gap beyond the tolerance is an error: a user's function is bounded as near as it gets."""
+    utilities = [problem.utility, *(limit.utility for limit in problem.concave_limits.values())]
+    as_near_as_it_gets = any(isinstance(one, Utility) for one in utilities) and np.isfinite(result.gap)
+    return solver.promises_tol and not as_near_as_it_gets
 
 
 def find_reference(problem: Problem, tol: float) -> Reference | TotalBound | None:
@@ -299,9 +308,12 @@ class _Job:
         exact = polisher(tracker.problem, self.solver)
         if exact is None or not tracker.is_near(POLISH_LIMIT):
             return 0
-        smooth = tracker.form.term is not None  # one policy is optimal then, and close is as good as there
+        # With anything that is curved one policy is optimal, and close is as good as there.
+        smooth = tracker.form.term is not None or bool(tracker.form.concave)
         if smooth and tracker.reached(self.atol):
             return 0
+        if isinstance(exact, FaceNewton) and isinstance(tracker, Tracker):
+            exact = replace(exact, multipliers=tracker.multipliers)
         improvements = -1
         start = tracker.best_policy
         with _containing(outcome):

@@ -56,6 +56,19 @@ class Limits:
             self.signs[kept],
         )  # fmt: skip
 
+    def extended(self, names: tuple[str, ...], rows: FloatArray, ranges: FloatArray) -> Limits:
+        """Return the same limits and then further ones of the kind ≥, with rows in the user's units."""
+        more, limits = len(names), self
+        return Limits(
+            names=limits.names + names,
+            rows=np.vstack([limits.rows, rows]),
+            bounds=np.append(limits.bounds, np.zeros(more)),
+            equal=np.append(limits.equal, np.zeros(more, dtype=np.bool_)),
+            units=np.append(limits.units, np.ones(more)),
+            ranges=np.append(limits.ranges, ranges),
+            signs=np.append(limits.signs, -np.ones(more)),
+        )
+
     def excess(self, occupancy: FloatArray) -> FloatArray:
         """By how much each row is broken, [k], in units of one; 0 where it is kept."""
         endless = np.isinf(occupancy)  # visits that never end count where a row weighs them, and only there
@@ -65,17 +78,23 @@ class Limits:
             values = np.select([up & down, up, down], [np.nan, np.inf, -np.inf], values)
         return np.where(self.equal, np.abs(values), np.maximum(values, 0.0))
 
-    def violation(self, occupancy: FloatArray) -> float:
-        """The largest violation in the user's units."""
-        return float((self.excess(occupancy) * self.units).max(initial=0.0))
-
-    def kept(self, occupancy: FloatArray, tol: float) -> bool:
-        """Whether every violation is within tol · range(cost)."""
-        return bool((self.excess(occupancy) * self.units <= tol * self.ranges).all())
-
     def feasible_prices(self, prices: FloatArray) -> FloatArray:
         """Prices with the signs that a bound needs: not negative, but free for equalities."""
         return np.where(self.equal, prices, np.maximum(prices, 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class ConcaveLimit:
+    """A constraint f(d) ≥ b with its function bound to the problem, in the user's units."""
+
+    name: str
+    term: Term
+    bound: float
+
+    def excess(self, occupancy: FloatArray) -> float:
+        """By how much it is broken; 0 where it is kept, inf outside the domain of f."""
+        value = self.term.value(occupancy)
+        return max(self.bound - value, 0.0) if np.isfinite(value) else math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +113,11 @@ class StandardForm:
     sign, shift, scale : float
         Back to the user: ``sign · (shift + scale · x)``; the scale is a power of two.
     limits : Limits
-        The constraints, possibly none.
+        The linear constraints, possibly none.
     term : Term or None
         A concave term of the objective, in these units.
+    concave : tuple of ConcaveLimit
+        The constraints on concave utilities; prices and violations of all constraints are in the order linear, concave.
     """
 
     start: IntArray  # [S + 1]
@@ -112,6 +133,44 @@ class StandardForm:
     reward_range: float  # max − min of the rewards, in these units
     limits: Limits
     term: Term | None = None
+    concave: tuple[ConcaveLimit, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all constraints."""
+        return self.limits.names + tuple(limit.name for limit in self.concave)
+
+    @property
+    def units(self) -> FloatArray:
+        """User's units of every constraint per unit of its excess, [k]."""
+        return np.append(self.limits.units, np.ones(len(self.concave)))
+
+    @property
+    def ranges(self) -> FloatArray:
+        """What the feasibility tolerance of every constraint refers to, [k]: the range of a cost, the size of f."""
+        return np.append(self.limits.ranges, [limit.term.spread for limit in self.concave])
+
+    @property
+    def signs(self) -> FloatArray:
+        """−1 for ≥, else 1, [k]."""
+        return np.append(self.limits.signs, -np.ones(len(self.concave)))
+
+    def excess(self, occupancy: FloatArray) -> FloatArray:
+        """By how much each constraint is broken, [k], in units of one; 0 where it is kept."""
+        return np.append(self.limits.excess(occupancy), [limit.excess(occupancy) for limit in self.concave])
+
+    def violation(self, occupancy: FloatArray) -> float:
+        """The largest violation of a constraint in the user's units."""
+        return float((self.excess(occupancy) * self.units).max(initial=0.0))
+
+    def kept(self, occupancy: FloatArray, tol: float) -> bool:
+        """Whether every violation is within tol · range."""
+        return bool((self.excess(occupancy) * self.units <= tol * self.ranges).all())
+
+    def feasible_prices(self, prices: FloatArray) -> FloatArray:
+        """Prices of all constraints with the signs that a bound needs."""
+        linear = len(self.limits.names)
+        return np.append(self.limits.feasible_prices(prices[:linear]), np.maximum(prices[linear:], 0.0))
 
     @property
     def n_states(self) -> int:

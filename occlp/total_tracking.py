@@ -84,7 +84,7 @@ class TotalTracker(Rows):
         prices = limits.feasible_prices(to_prices(self.form, iterate.multipliers))
         found = assess_total(self.total, policy.pair_probabilities)
         visits = np.where(np.isfinite(found.visits), found.visits, 1e300) if limits.names else found.visits
-        kept, violation = limits.kept(visits, self.tol), limits.violation(visits)
+        kept, violation = self.form.kept(visits, self.tol), self.form.violation(visits)
         gained = float(np.abs(prices) @ limits.excess(visits)) if limits.names else 0.0
         candidate = _Candidate(policy, found, found.lower - gained, kept, violation)
         proofs = [] if iterate.values is None else [standard_values(self.form, iterate.values)]
@@ -209,7 +209,7 @@ def certify_infeasible_total(problem: Problem, bound: TotalBound, policy: Policy
         lower=NAN, upper=NAN, gap=math.inf, rounding=2.0 * bound.rounding, size=form.scale * form.spread,
         spread=form.scale * form.spread, shift=0.0, values=frozen(bound.values), values_low=frozen(zero),
         policy_values=frozen(zero), policy_values_low=frozen(zero), reduced_costs=frozen(-bound.scores + 0.0),
-        fingerprint=problem.fingerprint, violation=form.limits.violation(found.visits),
+        fingerprint=problem.fingerprint, violation=form.violation(found.visits),
         multipliers=dict(zip(form.limits.names, map(float, weights), strict=True)), infeasible_by=-bound.value,
         assumptions=("double precision, rounding bounded",),
     )  # fmt: skip

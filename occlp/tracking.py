@@ -12,11 +12,12 @@ from occlp._typing import BoolArray, FloatArray
 from occlp.certificate import Candidate as BoundCandidate
 from occlp.certificate import (
     UpperBound,
-    Values,
     allowed_gap,
     best_bound,
+    gained_by,
     rounding_of,
     slack_of,
+    to_multipliers,
     to_prices,
     tolerance_size,
 )
@@ -25,6 +26,7 @@ from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.relaxation import Values
 from occlp.result import HISTORY_ROWS, History
 from occlp.solvers.base import Iterate, Solver, Start, start_policy
 from occlp.standard import StandardForm
@@ -114,17 +116,21 @@ class Tracker(Rows):
         """Whether bound and limits are within this share of their ranges from the best policy."""
         if self._best is None or self._upper is None:
             return False
-        limits = self.form.limits
-        broken = 0.0 if self._best.found is None else limits.excess(self._best.found.pair_occupancy) * limits.units
+        found = self._best.found
         size = max(self.form.spread, min(abs(self._upper.value), abs(self._best.lower)))
         near = self._upper.value - self._best.lower <= share * size
-        return near and bool((broken <= share * limits.ranges).all())
+        return near and (found is None or self.form.kept(found.pair_occupancy, share))
 
     @property
     def best_policy(self) -> Policy:
         """The policy with the best lower bound so far."""
         assert self._best is not None
         return self._best.policy
+
+    @property
+    def multipliers(self) -> dict[str, float]:
+        """The prices of the best bound, in the user's units."""
+        return {} if self._upper is None else to_multipliers(self.form, self._upper.prices)
 
     def record(self, iterate: Iterate, iteration: int | None, seconds: float, *, prefer: bool = False) -> float:
         """Judge an iterate and return the gap in the user's units.
@@ -139,9 +145,9 @@ class Tracker(Rows):
         prices = to_prices(self.form, iterate.multipliers)
         candidate = self._weigh(policy, values, prices)
         point = None if candidate.found is None else candidate.found.pair_occupancy
-        candidates: list[BoundCandidate] = [] if values is None else [(values, prices, point)]
+        candidates: list[BoundCandidate] = [] if values is None else [(values, prices, point, iterate.slopes)]
         if candidate.found is not None and not prices.any():
-            candidates.append(((candidate.found.bracket.high, candidate.found.bracket.low), None, point))
+            candidates.append(((candidate.found.bracket.high, candidate.found.bracket.low), None, point, None))
         self._upper = best_bound(self.form, candidates, self._upper)
         if self._best is None or self._beats(candidate, self._best, prefer):
             self._best = candidate
@@ -176,7 +182,7 @@ class Tracker(Rows):
             self._best = best = replace(best, lower=lower, objective=found.objective, found=found)
         assert best.found is not None
         own = (best.found.bracket.high, best.found.bracket.low)
-        self._upper = upper = best_bound(self.form, [(own, None, best.found.pair_occupancy)], self._upper)
+        self._upper = upper = best_bound(self.form, [(own, None, best.found.pair_occupancy, None)], self._upper)
         return best.found, upper, best.kept
 
     def _standard_values(self, iterate: Iterate) -> Values | None:
@@ -203,14 +209,13 @@ class Tracker(Rows):
 
     def _weigh(self, policy: Policy, values: Values | None, prices: FloatArray) -> _Candidate:
         """Assess a policy: exactly, or by one pass with the solver's own values where the model is large."""
-        limits = self.form.limits
-        exact = bool(limits.names) or self.form.term is not None or self.form.n_states <= EXACT_STATES
-        if values is None or exact:
-            start = None if values is None or limits.names else values[0]
-            found = assess(self.form, policy.pair_probabilities, start)
-            kept, violation = limits.kept(found.pair_occupancy, self.tol), limits.violation(found.pair_occupancy)
+        form, constrained = self.form, bool(self.form.names)
+        if values is None or constrained or form.term is not None or form.n_states <= EXACT_STATES:
+            start = None if values is None or constrained else values[0]
+            found = assess(form, policy.pair_probabilities, start)
+            kept, violation = form.kept(found.pair_occupancy, self.tol), form.violation(found.pair_occupancy)
             # What a violation within the tolerance has gained is taken off again, at the prices known.
-            gained = float(np.abs(prices) @ limits.excess(found.pair_occupancy)) if limits.names else 0.0
+            gained = gained_by(form, prices, found.pair_occupancy)
             return _Candidate(policy, found.lower - gained, found.objective, found, None, kept, violation)
         chain = policy_chain(self.form, policy.pair_probabilities)
         bracket = enclose(chain, *values)
@@ -252,7 +257,7 @@ def _is_unique(form: StandardForm, found: Assessment, advantages: FloatArray) ->
     """Whether the optimal occupancy is unique: no unused optimal pair in a visited state (strict concavity aside)."""
     if isinstance(form.term, JointTerm):
         return True
-    if form.term is not None:
+    if form.term is not None or form.concave:
         return False
     visited: BoolArray = found.chain.visited[form.states]
     unused = visited & (found.pair_occupancy == 0)

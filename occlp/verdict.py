@@ -15,8 +15,8 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Status
 from occlp.solvers.base import InfeasibleProof, InfeasibleTotal, InfiniteProof, Iterate
-from occlp.solvers.decomposition import minimal_conflict
 from occlp.solvers.dynamic_programming import improved
+from occlp.solvers.feasibility import minimal_conflict
 from occlp.total.assessment import assess_total
 from occlp.total.reduction import reduction_of
 from occlp.total_tracking import TotalTracker, certify_infeasible_total, certify_unending
@@ -52,7 +52,7 @@ def judge(problem: Problem, tracker: Tracker | TotalTracker) -> tuple[Certificat
 def _settle(problem: Problem, policy: Policy, found: Assessment) -> tuple[Policy, Assessment]:
     """Make the policy greedy in the states that it never visits; what it earns does not change by that."""
     form, free = formulate(problem), ~found.chain.visited
-    if form.term is not None or problem.limits or not free.any():
+    if form.term is not None or form.names or not free.any():
         return policy, found
     for _ in range(MOST_IMPROVEMENTS):
         bracket = found.bracket
@@ -108,12 +108,13 @@ def disprove(problem: Problem, proof: InfeasibleProof) -> tuple[Certificate, Eva
     certificate = certify_infeasible(problem, form, found, proof.bound)
     evaluation = replace(to_evaluation(problem, form, proof.policy, found), objective=np.nan)
     names = minimal_conflict(problem, proof)
-    short = form.limits.excess(found.pair_occupancy) * form.limits.units
-    return certificate, evaluation, _conflict_words(problem, names, dict(zip(form.limits.names, short, strict=True)))
+    short = form.excess(found.pair_occupancy) * form.units
+    return certificate, evaluation, _conflict_words(problem, names, dict(zip(form.names, short, strict=True)))
 
 
 def _conflict_words(problem: Problem, names: Sequence[str], short: Mapping[str, float]) -> str:
-    words = [(name, str(problem.limits[name])) for name in names]
+    everything = problem.all_limits
+    words = [(name, str(everything[name])) for name in names]
     limits = ", ".join(f"{name!r} ({text})" if name != text else name for name, text in words)
     needed = ", ".join(f"{name!r} by {amount:.6g}" for name, amount in short.items() if amount > 0)
     what = f"no policy keeps {limits}" if len(names) == 1 else f"no policy keeps all of {limits}"

@@ -41,6 +41,7 @@ LAYERS = (
     "total",
     "evaluation",
     "horizon",
+    "relaxation",
     "ratios",
     "proof",
     "certificate",

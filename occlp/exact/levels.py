@@ -18,7 +18,7 @@ from occlp.exact.form import exact_form
 from occlp.exact.intervals import enclose_bounds
 from occlp.exact.policies import exact_policy_iterations
 from occlp.policy import Policy
-from occlp.problem import Problem
+from occlp.problem import Problem, refuse_concave
 from occlp.proof import ExactProof
 from occlp.rationals import load_flint, to_fraction
 
@@ -31,6 +31,7 @@ def check_level(problem: Problem, level: str) -> None:
         load_flint()
         if problem.criterion == "total":
             raise Unsupported(f"certify={level!r} is for discounted and average questions; totals have 'float'.")
+        refuse_concave(problem, f"certify={level!r} takes")
         check_enclosable(problem)
 
 
@@ -116,7 +117,7 @@ def _exactly(
         policy_values=frozen(own[0]),
         policy_values_low=frozen(own[1]),
         reduced_costs=frozen(np.abs(np.array(residuals))),
-        violation=form.limits.violation(found.pair_occupancy),
+        violation=form.violation(found.pair_occupancy),
         multipliers=multipliers,
         sensitivity=to_sensitivity(form, multipliers),
         level="exact",

@@ -11,7 +11,7 @@ from occlp.evaluation import Evaluation, formulate
 from occlp.mixture.lottery import Mixture
 from occlp.model import MDP, Pairs
 from occlp.policy import Policy
-from occlp.problem import Problem, as_problem
+from occlp.problem import Problem, as_problem, refuse_concave
 from occlp.standard import StandardForm
 
 #: What is left of a pair's mass below this share of it is rounding.
@@ -113,6 +113,8 @@ def purify(problem: Problem | MDP, policy: Policy | Evaluation) -> Policy:
     InvalidProblem
         For a problem with a regularizer or a utility, whose optimum randomises by its nature, or a policy of
         another model.
+    Unsupported
+        With a constraint on a concave utility.
 
     Notes
     -----
@@ -133,6 +135,7 @@ def purify(problem: Problem | MDP, policy: Policy | Evaluation) -> Policy:
     form = formulate(problem)
     if form.term is not None:
         raise InvalidProblem("the optimum of a concave objective randomises by its nature; purify linear problems.")
+    refuse_concave(problem, "purify takes")
     limits = form.limits
     tight = np.array(limits.equal)
     while True:

@@ -14,7 +14,7 @@ from occlp.errors import InvalidProblem
 from occlp.pareto.front import EXACT
 from occlp.pareto.search import Scale, Search
 from occlp.policy import Policy
-from occlp.problem import Problem
+from occlp.problem import Problem, refuse_concave
 from occlp.solvers.base import Solver
 
 
@@ -149,6 +149,8 @@ def limit_curve(
     InvalidProblem
         For an unknown name, a share or ratio (the curve of their bounds is no polygon), or a problem with a
         regularizer or utility.
+    Unsupported
+        With a constraint on a concave utility.
     Infeasible
         When the other constraints alone cannot be kept.
 
@@ -159,6 +161,7 @@ def limit_curve(
     """
     if problem.regularizer is not None or problem.utility is not None:
         raise InvalidProblem("the optimum of a concave objective is no polygon; solve it bound by bound instead.")
+    refuse_concave(problem, "limit_curve takes")
     if name not in problem.limits:
         known = ", ".join(map(repr, problem.limits)) or "none"
         raise InvalidProblem(f"the problem has no constraint {name!r}. It has {known}.")

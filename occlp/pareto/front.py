@@ -164,6 +164,8 @@ def pareto(
     ------
     InvalidProblem
         For fewer than two objectives, unknown or repeated ones, or a problem with a regularizer or utility.
+    Unsupported
+        With a constraint on a concave utility.
     Infeasible
         When no policy keeps the constraints.
 

@@ -21,7 +21,7 @@ from occlp._typing import AnyArray, FloatArray
 from occlp.constraints import Constraint, expected
 from occlp.errors import Infeasible, NotCertified
 from occlp.policy import Policy
-from occlp.problem import Problem
+from occlp.problem import Problem, refuse_concave
 from occlp.result import Status
 from occlp.solvers.base import Solver
 from occlp.solving import solve
@@ -85,6 +85,7 @@ class Search:
     _asked: set[tuple[float, ...]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        refuse_concave(self.problem, "a front takes")
         self.gains = np.stack([scale.gains for scale in self.scales])  # [k, pairs]
         # Limits may speak of the reward, which is about to be replaced: they are turned into numbers.
         mdp, rest = self.problem.mdp, self.problem.rest

@@ -23,7 +23,7 @@ from occlp.errors import InvalidProblem, NotCertified, Unsupported
 from occlp.evaluation import formulate, pair_residuals
 from occlp.model import MDP, Pairs
 from occlp.policy import Policy
-from occlp.problem import Problem
+from occlp.problem import Problem, refuse_concave
 from occlp.result import Result, Status
 from occlp.solvers.dynamic_programming import policy_iterations
 from occlp.solving import solve
@@ -136,13 +136,14 @@ def optimal_face(problem: Problem, result: Result) -> OptimalFace:
     InvalidProblem
         When the result is not certified, or answers another question.
     Unsupported
-        With a concave term, whose optimum is a single point of no such structure.
+        With a concave term or constraint, whose optimum is a single point of no such structure.
     """
     form = formulate(problem)
     if result.certificate.fingerprint != problem.fingerprint:
         raise InvalidProblem("the result answers another question: the fingerprints differ.")
     if form.term is not None:
         raise Unsupported("this analysis is one of linear questions; with a concave term the optimum is unique.")
+    refuse_concave(problem, "this analysis takes")
     if result.status is not Status.CERTIFIED:
         raise InvalidProblem(f"this analysis needs an optimal policy; the result is {result.status.name}.")
     pairs = problem.mdp.pairs

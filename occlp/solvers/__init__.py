@@ -50,6 +50,8 @@ def default_solver(problem: Problem) -> Solver:
     setting = problem.regularizer or problem.utility
     if problem.criterion == "total":
         return OccupancyProgram() if problem.limits else PolicyIteration()
+    if problem.concave_limits:
+        return OccupancyProgram()
     if setting is None:
         return Decomposition() if problem.limits else PolicyIteration()
     if isinstance(setting, KL | OccupancyEntropy):

@@ -18,6 +18,9 @@ from occlp.total.bound import TotalBound
 
 Start: TypeAlias = "Result | Policy | None"
 
+#: What methods for linear constraints say of the others.
+LINEAR_ONLY = "it keeps linear constraints only; OccupancyProgram keeps concave ones"
+
 
 class SolverFailure(Exception):
     """Raised inside `Solver.iterate` when a method cannot go on; `occlp.solve` turns it into FAILED."""
@@ -77,6 +80,8 @@ class Iterate:
         are free (V + c proves the same).
     multipliers : mapping of str to float
         Prices of the constraints.
+    slopes : mapping of str to FloatArray [pairs]
+        Supergradients of the utilities of concave constraints, near the optimum.
     samples : int
         Transitions sampled so far.
     claims : mapping
@@ -87,6 +92,7 @@ class Iterate:
     values: FloatArray | None = None  # [S]
     values_low: FloatArray | None = None  # [S]
     multipliers: Mapping[str, float] = field(default_factory=dict)
+    slopes: Mapping[str, FloatArray] = field(default_factory=dict)
     samples: int = 0
     claims: Mapping[str, Any] = field(default_factory=dict)
 

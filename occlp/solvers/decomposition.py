@@ -17,13 +17,14 @@ import numpy as np
 from scipy.optimize import linprog, nnls
 
 from occlp._typing import AnyArray, FloatArray
-from occlp.certificate import UpperBound, Values, bound_above, to_multipliers
+from occlp.certificate import UpperBound, bound_above, to_multipliers
 from occlp.chain import Bracket, occupancy, policy_chain
 from occlp.evaluation import formulate
 from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure, Start
+from occlp.relaxation import Values
+from occlp.solvers.base import LINEAR_ONLY, InfeasibleProof, Iterate, SolverFailure, Start
 from occlp.solvers.dynamic_programming import policy_iterations
 from occlp.standard import StandardForm
 
@@ -61,7 +62,7 @@ class Decomposition:
             return "it answers linear objectives; OccupancyProgram answers the others"
         if problem.criterion == "total":
             return "it mixes discounted and average occupancies; OccupancyProgram answers totals"
-        return None
+        return LINEAR_ONLY if problem.concave_limits else None
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None

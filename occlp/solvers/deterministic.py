@@ -25,7 +25,7 @@ from occlp.evaluation import assess, formulate, pair_residuals
 from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.solvers.base import Iterate, SolverFailure, Start
+from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.dynamic_programming import PolicyIteration, policy_iterations
 from occlp.standard import StandardForm, flow_matrix
@@ -95,6 +95,8 @@ class DeterministicProgram:
             return f"the backend {name} takes no binary variables; installed and able are {', '.join(sorted(able))}"
         if formulate(problem).term is not None:
             return "its program is linear; OccupancyProgram keeps concave terms, with randomised policies"
+        if problem.concave_limits:
+            return LINEAR_ONLY
         return None
 
     def iterate(
@@ -118,7 +120,7 @@ class DeterministicProgram:
             answer = program.solve()
             probabilities = Policy.from_choice(pairs, answer.choice).pair_probabilities
             found = assess(form, probabilities)
-            if not form.limits.kept(found.pair_occupancy, tol):
+            if not form.kept(found.pair_occupancy, tol):
                 program.exclude(answer.choice[found.chain.visited])
                 continue
             choice = np.where(found.chain.visited, answer.choice, elsewhere)

@@ -41,7 +41,7 @@ class _DynamicProgramming:
         """Return why the problem cannot be answered, or None."""
         if problem.regularizer is not None or problem.utility is not None:
             return "it answers linear objectives; see SoftPolicyIteration, KLDual and OccupancyProgram"
-        if problem.limits:
+        if problem.constraints:
             return "it cannot keep constraints; Decomposition and OccupancyProgram can"
         return None
 

@@ -62,7 +62,7 @@ class ExactPolicyIteration:
             return "it answers linear objectives; certify='interval' encloses KL terms and entropies"
         if problem.criterion == "total":
             return "it answers discounted and average questions; PolicyIteration answers totals"
-        if problem.limits:
+        if problem.constraints:
             return "it cannot keep constraints; certify='exact' with Decomposition proves their optimum"
         return None
 

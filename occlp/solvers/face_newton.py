@@ -2,13 +2,14 @@
 
 Given an answer of limited accuracy, the pairs that carry mass and the constraints that are tight are
 guessed, the optimality conditions on that face are solved by Newton's method, and the guess is mended:
-pairs whose mass would turn negative leave, pairs that would gain join.
+pairs whose mass would turn negative leave, pairs that would gain join. Constraints f(d) ≥ b on smooth
+utilities enter as the rows b − f(d), with the curvature of the Lagrangian.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from occlp._typing import FloatArray
-from occlp.certificate import priced, to_multipliers, to_prices
+from occlp.certificate import to_multipliers, to_prices
 from occlp.evaluation import assess, formulate, pair_residuals
 from occlp.policy import Policy
 from occlp.problem import Problem
@@ -48,9 +49,12 @@ class FaceNewton:
     ----------
     max_steps : int
         Newton steps in all.
+    multipliers : mapping of str to float
+        Prices of the constraints to begin with; those of concave constraints bring the curvature.
     """
 
     max_steps: int = 60
+    multipliers: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def promises_tol(self) -> bool:
@@ -60,8 +64,9 @@ class FaceNewton:
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
         form = formulate(problem)
-        if form.term is None or not form.term.smooth:
-            return "it needs a smooth term in the objective"
+        terms = [limit.term for limit in form.concave] + ([] if form.term is None else [form.term])
+        if not terms or not all(term.smooth for term in terms):
+            return "it needs a smooth term in the objective or in a constraint, and none that is not smooth"
         return None
 
     def iterate(
@@ -71,10 +76,10 @@ class FaceNewton:
         if start is None:
             return
         form = formulate(problem)
-        if isinstance(form.term, PolicyTerm):  # its dual is smooth: no face has to be guessed
+        if isinstance(form.term, PolicyTerm) and not form.concave:  # its dual is smooth: no face has to be guessed
             yield from SoftPolicyIteration().iterate(problem, tol=tol, rng=rng, start=start)
             return
-        face = _Face(form, start)
+        face = _Face(form, start, self.multipliers)
         for _ in range(self.max_steps):
             if not face.step():
                 return
@@ -84,22 +89,25 @@ class FaceNewton:
 class _Face:
     """A point on a face, with values and prices."""
 
-    def __init__(self, form: StandardForm, start: Result | Policy) -> None:
-        assert form.term is not None
+    def __init__(self, form: StandardForm, start: Result | Policy, multipliers: Mapping[str, float]) -> None:
         policy = start if isinstance(start, Policy) else start.policy
         self.form, self.term = form, form.term
         self.flow = flow_matrix(form)
         self.point = assess(form, policy.pair_probabilities).pair_occupancy.copy()
         share = 0.0 if isinstance(form.term, JointTerm | PolicyTerm) else NO_SHARE  # these use every pair
-        self.free = (policy.pair_probabilities > share) & (self.point > 0) & self.term.support
+        kept = np.ones(form.n_pairs, dtype=np.bool_) if form.term is None else form.term.support
+        self.free = (policy.pair_probabilities > share) & (self.point > 0) & kept
+        self.kept = kept
         self.point[~self.free] = 0.0
-        self.tight = form.limits.equal | (form.limits.rows @ self.point > -1e-6)
         self.values = np.zeros(form.n_states)
-        self.prices = np.zeros(len(form.limits.names))
-        self.settled = False
+        self.prices = to_prices(form, multipliers)
         if isinstance(start, Result):
             self.values = form.sign * start.certificate.values / form.scale
             self.prices = to_prices(form, start.certificate.multipliers)
+        self.equal = np.append(form.limits.equal, np.zeros(len(form.concave), dtype=np.bool_))
+        bent = np.arange(len(self.equal)) >= len(form.limits.names)
+        self.tight = self.equal | (self._limits(self.point)[0] > -1e-6) | (bent & (self.prices > 0))
+        self.settled = False
 
     def step(self) -> bool:
         """One Newton step on the face and one correction of the face; False where none is possible or needed."""
@@ -108,9 +116,14 @@ class _Face:
             return False
         visited = np.unique(form.states[free])
         tight = np.flatnonzero(self.tight)
-        rows = self._rows(free, visited, tight)
+        heights, slopes = self._limits(self.point)
+        if not (np.isfinite(heights[tight]).all() and np.isfinite(slopes[np.ix_(tight, free)]).all()):
+            return False
+        rows = self._rows(free, visited, slopes[np.ix_(tight, free)])
         target = np.zeros(rows.shape[0])
         target[: len(visited)] = form.rest * form.initial[visited]
+        at = slice(len(visited), len(visited) + len(tight))
+        target[at] = slopes[np.ix_(tight, free)] @ self.point[free] - heights[tight]  # zero for linear limits
         if form.rest == 0:
             target[-1] = 1.0
         solution = self._solve(free, rows, target)
@@ -120,8 +133,8 @@ class _Face:
         full = self._move(free, move)
         self.values = np.zeros(form.n_states)
         self.values[visited] = dual[: len(visited)]
-        self.prices = np.zeros(len(form.limits.names))
-        self.prices[tight] = dual[len(visited) : len(visited) + len(tight)]
+        self.prices = np.zeros(len(form.names))
+        self.prices[tight] = dual[at]
         if full:  # the duals of a step that was cut say nothing about the pairs outside
             small = np.abs(move) <= 1e-13 * self.point[free]
             self.settled = not self._mend() and bool(small.all())
@@ -130,9 +143,20 @@ class _Face:
     def iterate(self, problem: Problem) -> Iterate:
         """The point as a policy, with its values and prices."""
         form = self.form
-        prices = form.limits.feasible_prices(self.prices)
+        prices = form.feasible_prices(self.prices)
         policy = Policy.from_occupancy(problem.mdp.pairs, np.maximum(self.point, 0.0))
         return Iterate(policy, form.sign * form.scale * self.values, multipliers=to_multipliers(form, prices))
+
+    def _limits(self, point: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Values [k] of all constraints, which must not be positive, and their slopes, finite at d = 0, [k, pairs]."""
+        limits, inner = self.form.limits, np.maximum(point, 1e-300)
+        bent = [limit.bound - limit.term.value(point) for limit in self.form.concave]
+        slopes = [-limit.term.gradient(inner)[None, :] for limit in self.form.concave]
+        return np.append(limits.rows @ point, bent), np.concatenate([limits.rows, *slopes])
+
+    def _gradient(self, point: FloatArray) -> FloatArray:
+        """Slope of the objective, [pairs]."""
+        return self.form.rewards if self.term is None else self.form.rewards + self.term.gradient(point)
 
     def _solve(self, free: Any, rows: Any, target: FloatArray) -> tuple[FloatArray, FloatArray] | None:
         """Move and duals of the optimality conditions linearised at the point; None where they are singular.
@@ -142,9 +166,11 @@ class _Face:
         point, n = self.point[free], len(free)
         curvature, others, weights = self._curvature(free)
         diagonal = curvature.diagonal() + weights @ others.power(2)
+        if not diagonal.max() > 0:  # nothing is curved: a linear program, and no matter for this method
+            return None
         units = sparse.diags_array(1.0 / np.sqrt(np.maximum(diagonal, FLAT * diagonal.max() + 1e-300)))
         scaled = -(units @ curvature @ units) - PROXIMITY * sparse.eye_array(n)
-        slope = self.form.rewards[free] + self.term.gradient(self.point)[free]
+        slope = self._gradient(self.point)[free]
         flow, others = rows @ units, others @ units
         system = sparse.csc_array(
             sparse.block_array(
@@ -167,16 +193,24 @@ class _Face:
 
     def _curvature(self, free: Any) -> tuple[Any, Any, FloatArray]:
         """Minus the second derivative as a matrix M plus Cᵀ diag(w) C: M [free, free], C [k, free] and w [k]."""
-        factors = self.term.low_rank(self.point)
-        if factors is None:
-            hessian = sparse.csr_array(self.term.hessian(self.point))
-            return sparse.csr_array(-hessian[free][:, free]), sparse.csr_array((0, len(free))), np.zeros(0)
-        rows = sparse.csr_array(sparse.csr_array(factors[0])[:, free])
-        used = np.flatnonzero(np.diff(rows.indptr))
-        return sparse.csr_array((len(free), len(free))), sparse.csr_array(rows[used]), factors[1][used]
+        terms = [] if self.term is None else [(1.0, self.term)]
+        prices = self.prices[len(self.form.limits.names) :]
+        terms += [(price, limit.term) for price, limit in zip(prices, self.form.concave, strict=True) if price > 0]
+        whole = sparse.csr_array((len(free), len(free)))
+        blocks, weights = [sparse.csr_array((0, len(free)))], [np.zeros(0)]
+        for price, term in terms:
+            factors = term.low_rank(self.point)
+            if factors is None:
+                whole = whole - price * sparse.csr_array(term.hessian(self.point))[free][:, free]
+                continue
+            rows = sparse.csr_array(sparse.csr_array(factors[0])[:, free])
+            used = np.flatnonzero(np.diff(rows.indptr))
+            blocks.append(sparse.csr_array(rows[used]))
+            weights.append(price * factors[1][used])
+        return sparse.csr_array(whole), sparse.csr_array(sparse.vstack(blocks)), np.concatenate(weights)
 
-    def _rows(self, free: Any, visited: Any, tight: Any) -> Any:
-        blocks = [self.flow[visited][:, free], sparse.csr_array(self.form.limits.rows[tight][:, free])]
+    def _rows(self, free: Any, visited: Any, limits: FloatArray) -> Any:
+        blocks = [self.flow[visited][:, free], sparse.csr_array(limits)]
         if self.form.rest == 0:  # undiscounted, the flow rows do not fix the mass
             blocks.append(sparse.csr_array(np.ones((1, len(free)))))
         return sparse.csr_array(sparse.vstack(blocks))
@@ -208,18 +242,21 @@ class _Face:
         Returns whether anything changed.
         """
         form = self.form
-        rewards, _ = priced(form, form.limits.feasible_prices(self.prices))
-        rewards = rewards + self.term.gradient(np.maximum(self.point, 1e-300))
-        scores, _ = pair_residuals(form, self.values, None, np.where(self.term.support, rewards, -1e300))
+        heights, slopes = self._limits(self.point)
+        prices = form.feasible_prices(self.prices)
+        used = prices != 0
+        rewards = self._gradient(np.maximum(self.point, 1e-300)) - prices[used] @ slopes[used]
+        scores, _ = pair_residuals(form, self.values, None, np.where(self.kept, rewards, -1e300))
         level = float(np.median(scores[self.free])) if self.free.any() else 0.0
         others = self._value_the_others(rewards - level)
-        scores, _ = pair_residuals(form, self.values, None, np.where(self.term.support, rewards, -1e300))
-        gaining = ~self.free & (scores > level + GAINING * max(1.0, self.term.spread))
+        scores, _ = pair_residuals(form, self.values, None, np.where(self.kept, rewards, -1e300))
+        size = 1.0 if self.term is None else max(1.0, self.term.spread)
+        gaining = ~self.free & (scores > level + GAINING * size)
         if gaining.any():
             gaining[others] = True  # so that what enters a state that was not visited can leave it
         self.free |= gaining
         self.point[gaining] = np.maximum(self.point[gaining], 1e-12)
-        tight = form.limits.equal | (self.tight & (self.prices > 0)) | (form.limits.rows @ self.point > 1e-12)
+        tight = self.equal | (self.tight & (self.prices > 0)) | (heights > 1e-12)
         changed = bool(gaining.any() or (tight != self.tight).any())
         self.tight = tight
         return changed
@@ -233,7 +270,7 @@ class _Face:
         outside = np.ones(form.n_states, dtype=np.bool_)
         outside[form.states[self.free]] = False
         others = np.flatnonzero(outside)
-        pairs = np.flatnonzero(outside[form.states] & self.term.support)
+        pairs = np.flatnonzero(outside[form.states] & self.kept)
         if not len(others) or len(np.unique(form.states[pairs])) < len(others):
             return pairs[:0]
         first = np.searchsorted(form.states[pairs], others)

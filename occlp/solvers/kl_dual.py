@@ -22,10 +22,9 @@ from occlp.evaluation import formulate, pair_residuals
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Result
-from occlp.solvers.base import Iterate, SolverFailure, Start
+from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.interior_point import InteriorPoint
-from occlp.solvers.occupancy_program import reference_of, soft_policy
 from occlp.standard import StandardForm, flow_matrix
 from occlp.terms import KL, JointTerm, OccupancyEntropy
 
@@ -67,7 +66,7 @@ class KLDual:
             return (
                 "it needs a KL term or the entropy of the occupancy; oc.solve without a solver chooses for the others"
             )
-        return None
+        return LINEAR_ONLY if problem.concave_limits else None
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
@@ -236,3 +235,21 @@ def _direction(rows: Any, gibbs: FloatArray, mass: FloatArray, gradient: FloatAr
     if denominator <= 1e-12:
         return np.asarray(plain)
     return np.asarray(plain + rank_one * (float(mass @ plain) / denominator))
+
+
+def reference_of(problem: Problem) -> Policy:
+    """Where a joint term has no mass, its reference policy is followed."""
+    if isinstance(problem.regularizer, KL):
+        return problem.regularizer.reference
+    return Policy.uniform(problem.mdp)
+
+
+def soft_policy(form: StandardForm, term: JointTerm, scores: FloatArray, reference: Policy) -> Policy:
+    """π(a | s) of the Gibbs occupancy d0 exp(score / τ); the reference where it has no mass."""
+    keep, first = term.support, form.start[:-1]
+    top = np.maximum.reduceat(np.where(keep, scores, -np.inf), first)[form.states]
+    weights = np.zeros(form.n_pairs)
+    weights[keep] = term.prior[keep] * np.exp((scores[keep] - top[keep]) / term.strength)
+    sums = np.add.reduceat(weights, first)[form.states]
+    shares = np.where(sums > 0, weights / np.where(sums > 0, sums, 1.0), 0.0)
+    return Policy.from_occupancy(reference.pairs, shares, reference)

@@ -18,7 +18,7 @@ from occlp.errors import InvalidProblem
 from occlp.evaluation import evaluate, formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.solvers.base import LINEAR_ONLY, Iterate, Start, start_policy
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.kl_dual import KLDual
 from occlp.terms import KL, JointTerm
@@ -83,7 +83,7 @@ class Reps:
         """Return why the problem cannot be answered, or None."""
         if problem.regularizer is not None or problem.utility is not None:
             return "its steps bring a KL term of their own, beside a linear objective only"
-        return None
+        return LINEAR_ONLY if problem.concave_limits else None
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.certificate import Values, priced, to_multipliers, to_prices
+from occlp.certificate import priced, to_multipliers, to_prices
 from occlp.chain import Chain, occupancy, policy_chain, relative_values
 from occlp.evaluation import formulate, pair_residuals
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.relaxation import Values
 from occlp.result import Result
-from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.solvers.base import LINEAR_ONLY, Iterate, Start, start_policy
 from occlp.solvers.decomposition import Decomposition
 from occlp.standard import StandardForm
 from occlp.terms import ConditionalKL, PolicyEntropy, PolicyTerm
@@ -61,7 +62,7 @@ class SoftPolicyIteration:
         """Return why the problem cannot be answered, or None."""
         if not isinstance(problem.regularizer, ConditionalKL | PolicyEntropy):
             return "it is for ConditionalKL and PolicyEntropy; oc.solve without a solver chooses for the others"
-        return None
+        return LINEAR_ONLY if problem.concave_limits else None
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None

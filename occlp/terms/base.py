@@ -6,14 +6,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from occlp._typing import BoolArray, FloatArray
+from occlp._typing import BoolArray, FloatArray, frozen
+from occlp.constraints import ConcaveConstraint, read_bound
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
+
+#: Distance from 1 to the next double.
+EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,37 @@ class Binding:
     mdp: MDP
     scale: float
     occupancy_of: Callable[[Policy], FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Majorant:
+    """An affine function that is nowhere on the simplex below a concave f: f(d) ≤ slope·d + offset.
+
+    Attributes
+    ----------
+    slope : FloatArray [pairs]
+    offset : float
+    dual : FloatArray
+        Parameter of the bound that gives the offset (`Term.bound`), empty where there is none.
+    """
+
+    slope: FloatArray  # [pairs]
+    offset: float
+    dual: FloatArray
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the numbers as lists."""
+        return {"slope": self.slope.tolist(), "offset": self.offset, "dual": self.dual.tolist()}
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Majorant:
+        """Read what `to_plain` wrote; raises TypeError or KeyError for anything else."""
+        slope, offset, dual = plain["slope"], plain["offset"], plain["dual"]
+        for numbers in (slope, [offset], dual):
+            if not isinstance(numbers, list) or not all(isinstance(x, int | float) for x in numbers):
+                raise TypeError("a majorant holds something that is not a number")
+        arrays = (frozen(np.array(numbers, dtype=np.float64)) for numbers in (slope, dual))
+        return cls(next(arrays), float(offset), next(arrays))
 
 
 class Term:
@@ -70,6 +105,13 @@ class Term:
         """Return the parameter that makes `bound` tight near an occupancy, or None where there is none."""
         return None
 
+    def majorant(self, slope: FloatArray, occupancy: FloatArray) -> Majorant:
+        """Return f(d) ≤ slope·d + offset over the simplex, with the least offset; near a supergradient where fixed."""
+        dual = self.best_dual(-slope, occupancy)
+        offset = self.bound(-slope, dual)
+        doubt = 64.0 * EPS * (float(np.abs(slope).max()) + abs(offset) + self.spread)
+        return Majorant(slope, offset + doubt, np.zeros(0) if dual is None else dual)
+
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """Return f as a concave cvxpy expression of the variable d over the pairs given by position."""
         raise NotImplementedError
@@ -105,7 +147,32 @@ class Regularizer:
 
 
 class ConcaveUtility:
-    """A concave function of the occupancy that takes the place of the reward."""
+    """A concave function of the occupancy: it takes the place of the reward, or ``utility >= b`` is a constraint."""
+
+    __array_ufunc__ = None  # numpy leaves comparisons with its numbers to this class
+
+    def __ge__(self, bound: object) -> ConcaveConstraint:
+        return ConcaveConstraint(self, read_bound(bound))
+
+    def __le__(self, bound: object) -> NoReturn:
+        raise InvalidProblem(
+            f"{type(self).__name__} is concave, so 'at most {bound!r}' is not convex and could not be certified. "
+            "Only utility >= b can be asked for; limit linear expressions, oc.expected(...) <= b, from above."
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Real):
+            raise InvalidProblem(
+                f"{type(self).__name__} == {other!r} is not convex. Ask for utility >= b; where the limit costs "
+                "something it holds with equality."
+            )
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def in_numbers(self, mdp: MDP) -> ConcaveUtility:
+        """The same function with the model's rewards and costs written out."""
+        return self
 
     def bind(self, binding: Binding) -> Term:
         """Return the term on a problem."""

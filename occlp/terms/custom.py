@@ -15,7 +15,7 @@ from occlp._typing import FloatArray
 from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
-from occlp.terms.base import Binding, ConcaveUtility, Term, largest_sum
+from occlp.terms.base import EPS, Binding, ConcaveUtility, Majorant, Term, largest_sum
 
 #: Up to this many pairs the second derivative is computed, by differences of the first.
 DIFFERENCED_PAIRS = 100
@@ -112,8 +112,18 @@ class CustomTerm(Term):
         return best[1]
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
-        """f(d)."""
+        """f(d), with zeros for the pairs left out."""
+        kept = np.arange(self.n_pairs)[pairs]
+        if len(kept) < self.n_pairs:
+            spread = sparse.csr_array((np.ones(len(kept)), (kept, np.arange(len(kept)))), (self.n_pairs, len(kept)))
+            occupancy = spread @ occupancy
         return self.function(load_cvxpy().atoms.affine.wraps.nonneg_wrap(occupancy))
+
+    def majorant(self, slope: FloatArray, occupancy: FloatArray) -> Majorant:
+        """A mixture of linearisations of f, the nearest to the slope that `best_dual` finds."""
+        packed = self.best_dual(-slope, occupancy)
+        doubt = 64.0 * EPS * (float(np.abs(packed).max()) + self.spread)
+        return Majorant(packed[:-1], float(packed[-1]) + doubt, np.zeros(0))
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """Differences of the gradient, made symmetric."""

@@ -48,7 +48,7 @@ class PolicyEntropy(Regularizer):
         return ["PolicyEntropy", float(self.strength)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OccupancyEntropy(Regularizer, ConcaveUtility):
     """Bonus ``strength · H(d)``, the entropy of the state-action occupancy, in nats.
 
@@ -72,7 +72,7 @@ class OccupancyEntropy(Regularizer, ConcaveUtility):
         return ["OccupancyEntropy", float(self.strength)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StateEntropy(Regularizer, ConcaveUtility):
     """Bonus ``strength · H(d_S)``, the entropy of the state occupancy, in nats.
 

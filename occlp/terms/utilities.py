@@ -83,9 +83,10 @@ class VariationTerm(Term):
         return top - 1.0 + float(self.target @ np.maximum(scores + 1.0 - top, 0.0))
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
-        """−½ norm1(d − t)."""
+        """−½ norm1(d − t), less ½ t of the pairs left out."""
         cvxpy = load_cvxpy()
-        return -0.5 * cvxpy.norm1(occupancy - self.target[pairs])
+        missing = 0.5 * float(self.target.sum() - self.target[pairs].sum())
+        return -0.5 * cvxpy.norm1(occupancy - self.target[pairs]) - missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +113,10 @@ class LogSum(ConcaveUtility):
         """Return the term."""
         rows = _rows(self.expectations, binding.mdp)
         return LogTerm(rows, _weights(self.weights, len(rows)))
+
+    def in_numbers(self, mdp: MDP) -> LogSum:
+        """The same function with the model's rewards and costs written out."""
+        return LogSum(_written_out(self.expectations, mdp), self.weights)
 
     def parts(self, mdp: MDP) -> list[Any]:
         """Return name, expectations in numbers, and weights."""
@@ -186,6 +191,10 @@ class WorstCase(ConcaveUtility):
     def bind(self, binding: Binding) -> WorstTerm:
         """Return the term."""
         return WorstTerm(_rows(self.expectations, binding.mdp))
+
+    def in_numbers(self, mdp: MDP) -> WorstCase:
+        """The same function with the model's rewards and costs written out."""
+        return WorstCase(_written_out(self.expectations, mdp))
 
     def parts(self, mdp: MDP) -> list[Any]:
         """Return name and expectations, in numbers."""
@@ -262,6 +271,10 @@ def _read_expectations(expectations: Any) -> tuple[str | LinearExpression, ...]:
 def _rows(expectations: Sequence[str | LinearExpression], mdp: MDP) -> FloatArray:
     listed = [expected(what) if isinstance(what, str) else what for what in expectations]
     return np.array([what.coefficients(mdp, 0.0) for what in listed])
+
+
+def _written_out(expectations: Sequence[str | LinearExpression], mdp: MDP) -> list[LinearExpression]:
+    return [expected(mdp.pairs.table(row, 0.0)) for row in _rows(expectations, mdp)]
 
 
 def _weights(weights: Any, count: int) -> FloatArray:

@@ -24,6 +24,7 @@ from occlp.errors import AuditFailed
 from occlp.problem import as_problem
 from occlp.verify.figures import check_figures, occupancy_of
 from occlp.verify.fractions import check_proof
+from occlp.verify.majorants import check_majorant, shortfall
 from occlp.verify.terms import Real, bonus_of, size_of, upper_of, value_of
 from occlp.verify.total import check_total
 from occlp.verify.total_figures import check_total_figures
@@ -96,6 +97,8 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     own = _signed(sign, certificate.policy_values, certificate.policy_values_low, mdp.n_states)
     charge = _charge(problem, certificate)
     slack = _allowance(problem, certificate, charge, (values, own))
+    if not set(certificate.majorants) <= set(problem.concave_limits):
+        raise AuditFailed("the certificate's majorants are not those of the problem's constraints.")
     _check_violation(problem, policy, certificate)
     if certificate.infeasible_by is not None:
         _check_infeasible(problem, certificate, charge, slack)
@@ -104,7 +107,8 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     earned = np.zeros(mdp.n_pairs, dtype=Real) if problem.utility is not None else sign * mdp.pair_rewards.astype(Real)
     earned = earned - shift
     scores = _residuals(problem, earned - charge, values)
-    above = shift + _base(problem, values) + upper_of(problem, scores, certificate.dual, occupancy_of)
+    setting = problem.regularizer or problem.utility
+    above = shift + _base(problem, values) + upper_of(problem, setting, scores, certificate.dual, occupancy_of)
     residuals = _residuals(problem, earned + bonus_of(problem, policy), own)
     below = _lower(problem, policy, shift, residuals, certificate, own)
     claims = sorted((sign * certificate.lower, sign * certificate.upper))
@@ -144,32 +148,37 @@ def _check_plain_claims(problem: Problem, certificate: Certificate) -> None:
 def _check_sensitivity(problem: Problem, certificate: Certificate) -> None:
     """Signed derivatives follow from the multipliers."""
     sign = 1 if problem.sense == "maximize" else -1
-    for name, limit in problem.limits.items():
+    everything = problem.all_limits
+    for name, limit in everything.items():
         side = -1 if limit.relation == ">=" else 1
         price, slope = certificate.multipliers.get(name), certificate.sensitivity.get(name)
         derived = None if price is None else sign * side * price
         if certificate.infeasible_by is None and (slope is None or slope != derived):
             raise AuditFailed(f"the sensitivity of {name!r} is {slope}; its multiplier is {price}.")
-    if set(certificate.sensitivity) - set(problem.limits):
+    if set(certificate.sensitivity) - set(everything):
         raise AuditFailed("the certificate's sensitivities are not those of the problem's constraints.")
 
 
 def _charge(problem: Problem, certificate: Certificate) -> Any:
     """y·(C − b) of every pair; raises for a price of the wrong sign."""
     charge = np.zeros(problem.mdp.n_pairs, dtype=Real)
-    if set(certificate.multipliers) != set(problem.limits):
+    everything = problem.all_limits
+    if set(certificate.multipliers) != set(everything):
         raise AuditFailed("the certificate's multipliers are not those of the problem's constraints.")
-    for name, limit in problem.limits.items():
+    for name, limit in everything.items():
         price = certificate.multipliers[name]
         if not np.isfinite(price) or (price < 0 and limit.relation != "=="):
             raise AuditFailed(f"the multiplier of {name!r} is {price}; it must not be negative.")
-        cost = problem.coefficients(limit).astype(Real) - Real(limit.bound)
+        if name in problem.concave_limits:
+            charge += Real(price) * (check_majorant(problem, certificate, name) if price > 0 else 0)
+            continue
+        cost = problem.coefficients(problem.limits[name]).astype(Real) - Real(limit.bound)
         charge += Real(price) * (-cost if limit.relation == ">=" else cost)
     return charge
 
 
 def _check_violation(problem: Problem, policy: Policy, certificate: Certificate) -> None:
-    if not problem.limits:
+    if not problem.constraints:
         if certificate.violation != 0:
             raise AuditFailed("there are no constraints to violate.")
         return
@@ -183,6 +192,11 @@ def _check_violation(problem: Problem, policy: Policy, certificate: Certificate)
         worst = max(worst, broken + 64 * UNIT * size * 16)
         if not broken <= certificate.violation + 64 * UNIT * size * 16:
             raise AuditFailed(f"constraint {name!r} is broken by {broken}, not {certificate.violation} as claimed.")
+    for name in problem.concave_limits:
+        broken, doubt = shortfall(problem, certificate, name, occupancy)
+        if not broken <= certificate.violation + doubt:
+            raise AuditFailed(f"constraint {name!r} is broken by {broken}, not {certificate.violation} as claimed.")
+        worst = max(worst, broken + doubt)
     if not certificate.violation <= worst:
         raise AuditFailed(f"no constraint is broken by {certificate.violation}.")
 
@@ -258,8 +272,9 @@ def _lower(problem: Problem, policy: Policy, shift: Any, scores: Any, certificat
     first = problem.mdp.pairs.start[:-1]
     mean = np.add.reduceat(policy.pair_probabilities.astype(Real) * scores, first)
     bound = shift + _base(problem, own) + mean.min()
-    if problem.regularizer is not None or problem.utility is not None:
-        bound += value_of(problem, occupancy_of(problem, policy), certificate.dual, occupancy_of)
+    setting = problem.regularizer or problem.utility
+    if setting is not None:
+        bound += value_of(problem, setting, occupancy_of(problem, policy), certificate.dual, occupancy_of)
     return bound
 
 

@@ -9,6 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from occlp.errors import AuditFailed
+from occlp.terms import Utility
 from occlp.verify.terms import Real, bonus_of, size_of, value_of
 
 if TYPE_CHECKING:
@@ -98,6 +99,21 @@ def check_figures(problem: Problem, result: Result) -> None:
         value = float(occupancy @ cost)
         if not abs(value - result.expected[name]) <= 1e-9 * (float(np.abs(cost).max()) + 1e-300):
             raise AuditFailed(f"expected[{name!r}] is {value}, not {result.expected[name]}.")
+    check_utilities(problem, result)
+
+
+def check_utilities(problem: Problem, result: Result) -> None:
+    """The values of the utilities in constraints; a user's function is not run."""
+    if problem.concave_limits and set(result.utilities) != set(problem.concave_limits):
+        raise AuditFailed("the result's utilities are not those of the problem's constraints.")
+    for name, limit in problem.concave_limits.items():
+        if isinstance(limit.utility, Utility):
+            continue
+        occupancy = occupancy_of(problem, result.policy)
+        value = float(value_of(problem, limit.utility, occupancy, None, occupancy_of))
+        claimed = result.utilities[name]
+        if not (abs(value - claimed) <= 1e-9 * (1.0 + abs(value)) or (claimed == -np.inf and not np.isfinite(value))):
+            raise AuditFailed(f"the utility of constraint {name!r} is {value}, not {claimed}.")
 
 
 def _check_objective(problem: Problem, result: Result, occupancy: Any) -> None:
@@ -116,7 +132,13 @@ def _check_objective(problem: Problem, result: Result, occupancy: Any) -> None:
     earned = Real(0) if problem.utility is not None else occupancy.astype(Real) @ problem.mdp.pair_rewards
     earned += sign * (occupancy.astype(Real) @ bonus_of(problem, result.policy))
     if problem.regularizer is not None or problem.utility is not None:
-        earned += sign * value_of(problem, occupancy_of(problem, result.policy), result.certificate.dual, occupancy_of)
+        earned += sign * value_of(
+            problem,
+            problem.regularizer or problem.utility,
+            occupancy_of(problem, result.policy),
+            result.certificate.dual,
+            occupancy_of,
+        )
     if not abs(float(earned) - result.objective) <= 1e-8 * scale:
         raise AuditFailed(f"the objective is {float(earned)}, not {result.objective}.")
 

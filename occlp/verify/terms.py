@@ -33,9 +33,8 @@ Real = np.longdouble
 Occupancy = Callable[["Problem", Policy], Any]
 
 
-def upper_of(problem: Problem, scores: Any, dual: Any, occupancy_of: Occupancy) -> Any:
-    """Return the bound on sup q·d + f(d) over the simplex."""
-    setting: Any = problem.regularizer or problem.utility
+def upper_of(problem: Problem, setting: Any, scores: Any, dual: Any, occupancy_of: Occupancy) -> Any:
+    """Return the bound on sup q·d + f(d) over the simplex, f being that of a setting (None: no f)."""
     if setting is None:
         return scores.max()
     first = problem.mdp.pairs.start[:-1]
@@ -85,9 +84,8 @@ def bonus_of(problem: Problem, policy: Policy) -> Any:
     return (-Real(setting.strength) * np.add.reduceat(terms, first))[states]
 
 
-def value_of(problem: Problem, occupancy: Any, dual: Any, occupancy_of: Occupancy) -> Any:
+def value_of(problem: Problem, setting: Any, occupancy: Any, dual: Any, occupancy_of: Occupancy) -> Any:
     """Return f(d) of the other terms."""
-    setting: Any = problem.regularizer or problem.utility
     first = problem.mdp.pairs.start[:-1]
     if setting is None or isinstance(setting, ConditionalKL | PolicyEntropy):
         return Real(0)

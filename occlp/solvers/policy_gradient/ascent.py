@@ -74,7 +74,7 @@ class PolicyGradient:
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
-        if problem.limits:
+        if problem.constraints:
             return "it follows the objective and cannot keep constraints; Decomposition and OccupancyProgram can"
         return self.estimator.unsupported(problem)
 
