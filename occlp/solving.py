@@ -166,9 +166,8 @@ def solve(
         raise Infeasible(result.message, result)
     if check and result.status is Status.UNBOUNDED:
         raise Unbounded(result.message, result)
-    if check and (
-        result.status is Status.FAILED or (result.status is Status.BOUNDED and _promised(problem, solver, result))
-    ):
+    missed = result.status is Status.BOUNDED and _promised(problem, solver, result)
+    if check and (result.status is Status.FAILED or missed):
         raise NotCertified(f"{result.solver}: {result.message}", result)
     return result
 
