@@ -32,7 +32,7 @@ ALWAYS = np.uint64(0xFFFFFFFFFFFFFFFF)
 HALF = np.uint64(32)
 TWO = np.uint64(2)
 BEGIN, SIZE, PAIR = 0, 1, 2  # columns of heads
-ORIGIN, FINAL, LENGTH = 0, 1, 2  # columns of ends
+ORIGIN, FINAL, LENGTH = 0, 1, 2  # rows of ends
 #: Columns of lanes; COUNTER and PLACE are those of tick 0, UNTIL is 0 for a free lane.
 ID, STATE, COUNTER, BEGUN, UNTIL, PLACE = 0, 1, 2, 3, 4, 5
 #: Trajectories that advance in turns: enough to keep all that a core can have under way in memory busy.
@@ -190,8 +190,8 @@ def enter(
     while i < stop and lanes[lane, UNTIL] == 0:
         first = counter(key, i)
         s = lookup(mix(first, twist), np.uint64(0), np.uint64(len(starts) // 2), starts)
-        ends[i, ORIGIN] = ends[i, FINAL] = s
-        ends[i, LENGTH] = 0
+        ends[ORIGIN, i] = ends[FINAL, i] = s
+        ends[LENGTH, i] = 0
         if heads[s, SIZE] > 0:
             lanes[lane, ID], lanes[lane, STATE] = i, s
             lanes[lane, COUNTER] = first + (TWO - tick) * GOLDEN
@@ -234,7 +234,7 @@ def simulate(
 ) -> None:
     """Run the trajectories of blocks first..last−1, each until its limit or a state without records.
 
-    ends [N, 3] takes the initial state, the last state and the length. What is not None is filled as well:
+    ends [3, N] takes the initial state, the last state and the length. What is not None is filled as well:
     paths with pairs, those of trajectory i from offsets[i] on, counts [blocks, pairs] with visits, and totals [N, m]
     with the sums of γ^t values[pair].
     """
@@ -267,7 +267,7 @@ def simulate(
                 weights[lane] *= discount
             if tick >= lanes[lane, UNTIL] or heads[s, SIZE] == 0:
                 done = lanes[lane, ID]
-                ends[done, FINAL], ends[done, LENGTH] = s, tick - lanes[lane, BEGUN]
+                ends[FINAL, done], ends[LENGTH, done] = s, tick - lanes[lane, BEGUN]
                 if totals is not None:
                     totals[done] = sums[lane]
                     sums[lane], weights[lane] = 0.0, 1.0

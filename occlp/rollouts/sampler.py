@@ -77,7 +77,7 @@ class Sampler:
         """
         matrix, n_states = self.transitions, len(self.start) - 1
         bits = int(np.diff(self.start).max() - 1).bit_length()
-        if bits + (n_states * len(policies) - 1).bit_length() > 32:
+        if (n_states * len(policies) - 1).bit_length() > min(32 - bits, 31):
             raise Unsupported(
                 f"sampling packs a state and an action into 32 bits; {n_states} states, {1 << bits} actions and "
                 f"{len(policies)} policies are too many for it."
@@ -130,7 +130,7 @@ class Sampler:
         else:
             steps = _positive(horizon, "horizon")
             limits = np.full(n, min(steps, cut or steps), dtype=np.int32)
-        ends, offsets = np.empty((n, 3), dtype=np.int64), np.zeros(n + 1, dtype=np.int64)
+        ends, offsets = np.empty((3, n), dtype=np.int32), np.zeros(n + 1, dtype=np.int64)
         return Run(tables, limits, keys, ends, offsets, len(self.start) - 1)
 
     def paths(
@@ -168,7 +168,7 @@ class Run:
     tables: Tables
     limits: IntArray  # [N]
     keys: AnyArray  # [2]
-    ends: AnyArray  # [N, 3]
+    ends: IntArray  # [3, N]
     offsets: AnyArray  # [N + 1], where stored trajectories begin
     n_states: int
 
@@ -194,8 +194,8 @@ class Run:
         lengths: AnyArray = self.limits
         if (self.tables.heads[:, sampling.SIZE] == 0).any():  # how long they get is known when they have run
             self.simulate()
-            lengths = self.ends[:, sampling.LENGTH]
-        self.offsets[1:] = np.cumsum(lengths)
+            lengths = self.ends[sampling.LENGTH]
+        self.offsets[1:] = np.cumsum(lengths, dtype=np.int64)
         paths = np.empty(int(self.offsets[-1]), dtype=np.int32)
         self.simulate(paths)
         return Paths(frozen(paths), self.lengths, self.terminated, self.initial_states, self.final_states)
@@ -203,27 +203,33 @@ class Run:
     @property
     def lengths(self) -> IntArray:
         """Number of actions taken, [N]."""
-        return frozen(self.ends[:, sampling.LENGTH].astype(np.int32))
+        return frozen(self.ends[sampling.LENGTH])
 
     @property
     def terminated(self) -> BoolArray:
         """Whether a terminal state was entered, [N]."""
-        return frozen(self.tables.heads[self.ends[:, sampling.FINAL], sampling.SIZE] == 0)
+        ended = self.tables.heads[:, sampling.SIZE] == 0
+        return frozen(ended[self.ends[sampling.FINAL]] if ended.any() else np.zeros(len(self.limits), dtype=np.bool_))
 
     @property
     def initial_states(self) -> IntArray:
         """State before the first action, [N]."""
-        return frozen((self.ends[:, sampling.ORIGIN] % self.n_states).astype(np.int32))
+        return frozen(self._states(self.ends[sampling.ORIGIN]))
 
     @property
     def final_states(self) -> IntArray:
         """State after the last action, [N]."""
-        return frozen((self.ends[:, sampling.FINAL] % self.n_states).astype(np.int32))
+        return frozen(self._states(self.ends[sampling.FINAL]))
 
     @property
     def components(self) -> IntArray:
         """Which policy of a lottery is followed, [N]."""
-        return frozen((self.ends[:, sampling.ORIGIN] // self.n_states).astype(np.int32))
+        if len(self.tables.heads) == self.n_states:  # one policy, no lottery
+            return frozen(np.zeros(len(self.limits), dtype=np.int32))
+        return frozen(self.ends[sampling.ORIGIN] // np.int32(self.n_states))
+
+    def _states(self, found: IntArray) -> IntArray:
+        return found if len(self.tables.heads) == self.n_states else found % np.int32(self.n_states)
 
 
 def _geometric(n: int, discount: float | None, cut: int | None, keys: AnyArray) -> IntArray:
