@@ -266,7 +266,7 @@ def to_total_evaluation(problem: Problem, policy: Policy, found: TotalAssessment
         advantages = np.where(known & finite[base.states], factor * scores, action_values - values[base.states]) + 0.0
     live = ~total.goal[base.states]
     totals = {name: _total(found.visits[live], cost[live]) for name, cost in mdp.pair_costs.items()}
-    plain = base.to_user(found.objective) if problem.objective == "reward" else None
+    plain = base.to_user(found.objective) if problem.objective == "reward" and np.isfinite(found.objective) else None
     totals = {"reward": _total(found.visits[live], mdp.pair_rewards[live]) if plain is None else plain} | totals
     return Evaluation(
         policy=policy,

@@ -123,9 +123,9 @@ class TotalTracker(Rows):
         ends = sorted((form.to_user(lower), form.to_user(upper.value)))
         factor = form.sign * form.scale
         certificate = Certificate(
-            lower=ends[0],
-            upper=ends[1],
-            gap=form.scale * self.gap,
+            lower=float(ends[0]),
+            upper=float(ends[1]),
+            gap=float(form.scale * self.gap),
             rounding=form.scale * self._rounding(),
             size=form.scale * self._size(),
             spread=form.scale * form.spread,

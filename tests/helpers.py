@@ -37,7 +37,8 @@ class Exact:
         weights = [Fraction(p) for p in (matrix.data.tolist() if exact is None else exact.transitions)]
         rewards = [Fraction(r) for r in (mdp.pair_rewards.tolist() if exact is None else exact.rewards)]
         initial = [Fraction(p) for p in (mdp.initial.tolist() if exact is None else exact.initial)]
-        discount = Fraction(mdp.discount) if exact is None or exact.discount is None else exact.discount
+        discount = Fraction(1 if mdp.discount is None else mdp.discount)
+        discount = discount if exact is None or exact.discount is None else exact.discount
         states = mdp.pairs.states.tolist()
         rows = []
         for k, s in enumerate(states):

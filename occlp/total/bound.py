@@ -50,9 +50,9 @@ def bound_total(reduction: Reduction, values: FloatArray, prices: FloatArray) ->
     lifted = 0.0 if raised is None else float(reduction.form.initial @ (raised - values))
     charge = float(prices @ limits.bounds)
     slack += 4 * EPS * float(np.abs(prices) @ np.abs(limits.bounds))
-    if reduction.losing.any():
-        high, slack = -math.inf, 0.0
     value = math.inf if broken else high + charge + slack
+    if reduction.losing.any():
+        value, slack = -math.inf, 0.0
     return TotalBound(value, slack + max(lifted, 0.0), states, prices, scores)
 
 

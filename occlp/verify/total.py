@@ -37,13 +37,13 @@ def check_total(problem: Problem, policy: Policy, certificate: Certificate) -> N
         return
     sign = 1 if problem.sense == "maximize" else -1
     boundary = sign if problem.objective == "reach" else 0
-    values = sign * np.asarray(certificate.values).astype(Real)
+    short = certificate.infeasible_by
+    values = (sign if short is None else 1) * np.asarray(certificate.values).astype(Real)
     own = sign * np.asarray(certificate.policy_values).astype(Real)
     for array in (values, own):
         if array.shape != (problem.mdp.n_states,) or np.isnan(array).any():
             raise AuditFailed("the certificate's values are not one number a state.")
     weights, bounds = _prices(problem, certificate)
-    short = certificate.infeasible_by
     rewards = _rewards(problem) * (short is None)
     above = _upper(problem, values, sign * rewards - weights, boundary if short is None else 0) + bounds
     written = UNIT * 4 * sum(abs(end) for end in (certificate.lower, certificate.upper) if np.isfinite(end))
@@ -98,6 +98,8 @@ def _upper(problem: Problem, values: Any, rewards: Any, boundary: int) -> Any:
     lost = values == -np.inf
     leads_to_lost = _some(mdp, lost)
     _check_lost(problem, lost)
+    if (lost & (mdp.initial > 0)).any():
+        return Real(-np.inf)
     counted = ~goal[states] & ~lost[states] & ~leads_to_lost
     scores, doubt = _residuals(mdp, np.where(lost, 0, values), rewards)
     worst = np.where(counted, scores + doubt, -1)
@@ -109,8 +111,6 @@ def _upper(problem: Problem, values: Any, rewards: Any, boundary: int) -> Any:
         staying = _end_components(mdp, tight)
         if (values[staying] < 0).any():
             raise AuditFailed("a policy may stay for ever, at no loss, where the values are negative.")
-    if (lost & (mdp.initial > 0)).any():
-        return Real(-np.inf)
     return (mdp.initial.astype(Real) * np.where(lost, 0, values)).sum()
 
 

@@ -1,0 +1,169 @@
+"""Totals against every deterministic policy in fractions, and what has no finite optimum."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from strategies import sketches
+from totals import Question
+
+import occlp as oc
+
+SOLVERS = [oc.PolicyIteration(), oc.ValueIteration(), oc.OccupancyProgram("HIGHS")]
+
+
+@st.composite
+def questions(draw, rewards=(-2, -1, 0), max_states=4):
+    """Total-reward problems on models with loops, classes and rewards of 0."""
+    sketch = draw(sketches(max_states=max_states, max_actions=2, denominators=(1, 2, 3), discounts=(None,), max_costs=0))
+    kind = draw(st.sampled_from(["free", "goal", "reach"]))
+    drawn = [draw(st.sampled_from(rewards)) for _ in sketch.pairs]
+    mdp = sketch.mdp().replace(rewards=np.array(drawn, dtype=float))
+    goal = None if kind == "free" else draw(st.sets(st.integers(0, sketch.n_states - 1), min_size=1))
+    sense = draw(st.sampled_from(["maximize", "minimize"]))
+    if sense == "minimize":
+        mdp = mdp.replace(rewards=-mdp.pair_rewards)
+    return oc.Problem(
+        mdp, sense, criterion="total", goal=goal if goal is None else sorted(goal),
+        objective="reach" if kind == "reach" else "reward",
+    )  # fmt: skip
+
+
+def choices(question: Question):
+    return itertools.product(*question.exact.spans)
+
+
+def brute_force(problem: oc.Problem) -> tuple[Fraction | float, bool]:
+    """The best total over deterministic policies, to be maximised; and whether some total is undefined."""
+    question = Question.of(problem)
+    totals = [question.objective(list(chosen)) for chosen in choices(question)]
+    defined = [total for total in totals if isinstance(total, Fraction) or not math.isnan(total)]
+    return max(defined, default=-math.inf), len(defined) < len(totals)
+
+
+@given(questions())
+@settings(max_examples=150)
+def test_losses_only(problem):
+    """Rewards that are never positive: every total is defined, and some policy attains the optimum."""
+    truth, _ = brute_force(problem)
+    sign = 1 if problem.sense == "maximize" else -1
+    result = oc.solve(problem, check=False)
+    assert oc.verify(problem, result)
+    if truth == -math.inf:
+        assert result.status in (oc.Status.INFEASIBLE, oc.Status.UNBOUNDED)
+        assert result.objective == -sign * math.inf
+        return
+    assert result.status is oc.Status.CERTIFIED
+    assert Fraction(result.certificate.lower) <= sign * truth <= Fraction(result.certificate.upper)
+    chosen = [int(np.flatnonzero(result.policy.pair_probabilities[s.start : s.stop])[0]) + s.start
+              for s in Question.of(problem).exact.spans]  # fmt: skip
+    assert Question.of(problem).objective(chosen) == truth
+
+
+@given(questions(rewards=(-2, -1, 0, 1)))
+@settings(max_examples=150)
+def test_gains_and_losses(problem):
+    """Rewards of both signs: bounded or not, the answer is what all deterministic policies say."""
+    truth, undefined = brute_force(problem)
+    assume(not undefined)
+    sign = 1 if problem.sense == "maximize" else -1
+    result = oc.solve(problem, check=False)
+    if result.status is oc.Status.UNBOUNDED and result.objective == sign * math.inf:
+        if problem.goal is None:
+            assert truth == math.inf
+        return  # with a goal no single policy has an infinite total: the audit checks the witness
+    if result.status is oc.Status.BOUNDED:  # a circle on which gains and losses cancel exactly
+        assert result.gap > 0
+        return
+    assert oc.verify(problem, result)
+    assert truth != math.inf
+    if truth == -math.inf:
+        assert result.objective == -sign * math.inf
+    else:
+        assert result.status is oc.Status.CERTIFIED
+        assert Fraction(result.certificate.lower) <= sign * truth <= Fraction(result.certificate.upper)
+
+
+@given(questions(max_states=3), st.sampled_from(SOLVERS))
+@settings(max_examples=60)
+def test_solvers_agree(problem, solver):
+    reference, result = oc.solve(problem, check=False), oc.solve(problem, solver, check=False)
+    assert result.status is reference.status
+    if reference.status is oc.Status.CERTIFIED:
+        assert result.objective == pytest.approx(reference.objective, rel=1e-8, abs=1e-12)
+        assert oc.verify(problem, result)
+
+
+@given(questions(), st.randoms(use_true_random=False))
+@settings(max_examples=80)
+def test_any_deterministic_policy_is_evaluated(problem, random):
+    question = Question.of(problem)
+    sign = question.sign
+    chosen = [random.choice(list(span)) for span in question.exact.spans]
+    policy = oc.Policy.from_choice(problem.mdp.pairs, np.array(chosen, dtype=np.int32))
+    evaluation = oc.evaluate(problem, policy)
+    truth = question.objective(chosen)
+    assert evaluation.objective == pytest.approx(sign * float(truth), rel=1e-12, abs=1e-12, nan_ok=True)
+    values = [sign * float(v) for v in question.values(chosen)]
+    if problem.objective == "reward":
+        assert evaluation.state_values == pytest.approx(values, rel=1e-12, abs=1e-12, nan_ok=True)
+
+
+@st.composite
+def constrained(draw):
+    """Problems with a goal that every state can reach, losses, and a limit on a cost."""
+    sketch = draw(sketches(max_states=4, max_actions=2, denominators=(1, 2, 3), discounts=(None,), max_costs=0))
+    goal = draw(st.integers(0, sketch.n_states - 1))
+    mdp = sketch.mdp()
+    numbers = st.sampled_from([0.0, 1.0, 2.0])
+    losses = np.array([draw(numbers) for _ in range(mdp.n_pairs)])
+    wear = np.array([draw(numbers) for _ in range(mdp.n_pairs)])
+    mdp = mdp.replace(rewards=losses, costs={"wear": wear})
+    bound = draw(st.sampled_from([0.0, 0.5, 1.0, 3.0]))
+    relation = draw(st.sampled_from(["<=", ">=", "=="]))
+    expression = oc.expected_total("wear")
+    limit = {"<=": expression <= bound, ">=": expression >= bound, "==": expression == bound}[relation]
+    return oc.Problem(mdp, "minimize", criterion="total", goal=goal, constraints={"limit": limit})
+
+
+def linear_program(problem: oc.Problem, shift: float = 0.0):
+    """The program of visits by scipy: its optimum, or None where it is infeasible."""
+    mdp, (limit,) = problem.mdp, problem.limits.values()
+    live = ~problem.goal_states[mdp.pairs.states]
+    inner = np.flatnonzero(~problem.goal_states)
+    flow = (np.eye(mdp.n_states)[mdp.pairs.states] - mdp.transitions.toarray()).T[np.ix_(inner, np.flatnonzero(live))]
+    wear, bound = mdp.pair_costs["wear"][live], limit.bound + shift
+    sides = {"<=": ([wear], [bound], [], []), ">=": ([-wear], [-bound], [], []), "==": ([], [], [wear], [bound])}
+    above, most, equal, exactly = sides[limit.relation]
+    answer = linprog(
+        mdp.pair_rewards[live], A_ub=np.array(above) if above else None, b_ub=most or None,
+        A_eq=np.vstack([flow, *equal]), b_eq=np.concatenate([mdp.initial[inner], exactly]), method="highs-ds",
+    )  # fmt: skip
+    return answer.fun if answer.status == 0 else None
+
+
+@given(constrained())
+@settings(max_examples=120)
+def test_constraints_against_the_linear_program(problem):
+    assume(not problem.goal_states.all())
+    bare = oc.solve(oc.Problem(problem.mdp, "minimize", criterion="total", goal=problem.goal), check=False)
+    assume(bare.status is oc.Status.CERTIFIED)  # else no policy reaches the goal
+    truth, result = linear_program(problem), oc.solve(problem, check=False)
+    assert oc.verify(problem, result)
+    if truth is None:
+        assert result.status is oc.Status.INFEASIBLE
+        return
+    assert result.status is oc.Status.CERTIFIED
+    assert result.objective == pytest.approx(truth, rel=1e-7, abs=1e-9)
+    assert result.certificate.violation <= 1e-9
+    sides = [linear_program(problem, shift) for shift in (-1e-4, 1e-4)]
+    slopes = [(truth - sides[0]) / 1e-4 if sides[0] is not None else -math.inf]
+    slopes.append((sides[1] - truth) / 1e-4 if sides[1] is not None else math.inf)
+    assert min(slopes) - 1e-5 <= result.sensitivity["limit"] <= max(slopes) + 1e-5
