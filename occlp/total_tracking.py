@@ -17,7 +17,6 @@ from occlp.solvers.base import Iterate, Solver, Start, start_policy
 from occlp.total.assessment import TotalAssessment, assess_total
 from occlp.total.bound import TotalBound, bound_total
 from occlp.total.form import formulate_total, standard_values
-from occlp.total.reduction import reduction_of
 from occlp.tracking import Rows
 
 NAN = math.nan
@@ -130,7 +129,9 @@ class TotalTracker(Rows):
             size=form.scale * self._size(),
             spread=form.scale * form.spread,
             shift=0.0,
-            values=frozen(factor * upper.values + 0.0),
+            values=frozen(
+                factor * (upper.values if upper.value < math.inf else np.full(form.n_states, math.inf)) + 0.0
+            ),
             values_low=frozen(np.zeros(form.n_states)),
             policy_values=frozen(factor * np.where(np.isfinite(found.values), found.proof, found.values) + 0.0),
             policy_values_low=frozen(np.zeros(form.n_states)),
@@ -144,8 +145,7 @@ class TotalTracker(Rows):
         return certificate, to_total_evaluation(self.problem, self._best.policy, found)
 
     def _improve_bound(self, values: FloatArray, prices: FloatArray) -> None:
-        reduction = reduction_of(self.total)
-        bound = bound_total(reduction, reduction.to_nodes(np.asarray(values, dtype=np.float64)), prices)
+        bound = bound_total(self.total, np.asarray(values, dtype=np.float64), prices)
         if self._upper is None or bound.value < self._upper.value:
             self._upper = bound
 

@@ -8,11 +8,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from strategies import sketches
-from totals import Question
+from totals import Question, closure
 
 import occlp as oc
 
@@ -22,7 +22,9 @@ SOLVERS = [oc.PolicyIteration(), oc.ValueIteration(), oc.OccupancyProgram("HIGHS
 @st.composite
 def questions(draw, rewards=(-2, -1, 0), max_states=4):
     """Total-reward problems on models with loops, classes and rewards of 0."""
-    sketch = draw(sketches(max_states=max_states, max_actions=2, denominators=(1, 2, 3), discounts=(None,), max_costs=0))
+    sketch = draw(
+        sketches(max_states=max_states, max_actions=2, denominators=(1, 2, 3), discounts=(None,), max_costs=0)
+    )
     kind = draw(st.sampled_from(["free", "goal", "reach"]))
     drawn = [draw(st.sampled_from(rewards)) for _ in sketch.pairs]
     mdp = sketch.mdp().replace(rewards=np.array(drawn, dtype=float))
@@ -136,8 +138,13 @@ def constrained(draw):
 def linear_program(problem: oc.Problem, shift: float = 0.0):
     """The program of visits by scipy: its optimum, or None where it is infeasible."""
     mdp, (limit,) = problem.mdp, problem.limits.values()
-    live = ~problem.goal_states[mdp.pairs.states]
-    inner = np.flatnonzero(~problem.goal_states)
+    question = Question.of(problem)
+    rows = [{j: p for k in span for j, p in question.row(k).items()} for span in question.exact.spans]
+    # Visits that go round where no policy comes would satisfy every equation.
+    reached = {s for s, p in enumerate(mdp.initial) if p > 0}
+    reached |= {j for s in tuple(reached) for j in closure(s, rows)}
+    inner = np.array([s for s in sorted(reached) if not problem.goal_states[s]], dtype=int)
+    live = np.isin(mdp.pairs.states, inner)
     flow = (np.eye(mdp.n_states)[mdp.pairs.states] - mdp.transitions.toarray()).T[np.ix_(inner, np.flatnonzero(live))]
     wear, bound = mdp.pair_costs["wear"][live], limit.bound + shift
     sides = {"<=": ([wear], [bound], [], []), ">=": ([-wear], [-bound], [], []), "==": ([], [], [wear], [bound])}
@@ -150,9 +157,9 @@ def linear_program(problem: oc.Problem, shift: float = 0.0):
 
 
 @given(constrained())
-@settings(max_examples=120)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.filter_too_much])
 def test_constraints_against_the_linear_program(problem):
-    assume(not problem.goal_states.all())
+    assume(((problem.mdp.initial > 0) & ~problem.goal_states).any())
     bare = oc.solve(oc.Problem(problem.mdp, "minimize", criterion="total", goal=problem.goal), check=False)
     assume(bare.status is oc.Status.CERTIFIED)  # else no policy reaches the goal
     truth, result = linear_program(problem), oc.solve(problem, check=False)

@@ -18,13 +18,15 @@ from scipy.sparse.linalg import splu
 from occlp._typing import AnyArray, FloatArray, IntArray
 from occlp.certificate import to_multipliers
 from occlp.convex import load_cvxpy
+from occlp.graph import reachable
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import InfeasibleTotal, InfiniteProof, Iterate, SolverFailure
 from occlp.solvers.total_iteration import begin, lift
-from occlp.total.bound import TotalBound, bound_total, priced_rewards
+from occlp.total.bound import TotalBound, bound_total
+from occlp.total.form import TotalForm, without_rewards
 from occlp.total.improvement import Unending, improvements
-from occlp.total.reduction import Reduction
+from occlp.total.reduction import Reduction, priced_reduction
 from occlp.total.routing import policy_of_visits
 
 #: By what share prices are taken nearer to zero until they prove a bound.
@@ -51,8 +53,8 @@ def total_program(problem: Problem, backend: str, options: Mapping[str, Any]) ->
         raise _infeasible(problem, reduction, backend, options)
     form = reduction.total.base
     answer = _sharpen(reduction, answer)
-    choice, values, prices = _proof(reduction, answer.prices)
-    probabilities = policy_of_visits(reduction, answer.visits, choice)
+    elsewhere, values, prices = _proof(reduction.total, answer.prices)
+    probabilities = policy_of_visits(reduction, answer.visits, elsewhere)
     if probabilities is None:
         raise SolverFailure(
             "the optimum stops with some probability in states that it also leaves, which takes a lottery over "
@@ -61,7 +63,7 @@ def total_program(problem: Problem, backend: str, options: Mapping[str, Any]) ->
     factor = form.sign * form.scale
     yield Iterate(
         Policy.from_pairs(problem.mdp.pairs, probabilities),
-        values=factor * reduction.to_states(values),
+        values=factor * values,
         multipliers=to_multipliers(form, prices),
         claims={"backend": backend, "status": answer.status},
     )
@@ -70,8 +72,9 @@ def total_program(problem: Problem, backend: str, options: Mapping[str, Any]) ->
 def _program(reduction: Reduction) -> tuple[Any, FloatArray, AnyArray, AnyArray]:
     """Flow matrix, right-hand side, and the pairs and nodes of the program."""
     form = reduction.form
-    nodes = np.flatnonzero(~reduction.fixed)
-    pairs = np.flatnonzero(~reduction.fixed[form.states])
+    # Elsewhere visits could go round in circles that no policy enters.
+    live = ~reduction.fixed & reachable(reduction.graph, form.initial > 0)
+    nodes, pairs = np.flatnonzero(live), np.flatnonzero(live[form.states])
     own = sparse.csr_array(
         (np.ones(len(pairs)), (np.arange(len(pairs)), form.states[pairs])), shape=(len(pairs), form.n_states)
     )
@@ -151,17 +154,17 @@ def _sharpen(reduction: Reduction, answer: _Answer) -> _Answer:
     return _Answer(visits, prices if close else answer.prices, answer.status)
 
 
-def _proof(reduction: Reduction, prices: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Policy and values, [nodes], that are optimal for the priced rewards, and the prices, [k], of the best bound.
+def _proof(total: TotalForm, prices: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
+    """A pair for each state and values, [S], that are optimal at some prices, and the prices, [k], of the best bound.
 
     Where the constraints make a policy go round in circles, the exact prices leave these circles without a loss,
     and no values prove a bound beyond rounding. Prices a little nearer to zero do.
     """
     best: tuple[float, IntArray, FloatArray, FloatArray] | None = None
     for shrink in SHRINKS:
-        tried = reduction.form.limits.feasible_prices((1.0 - shrink) * prices)
-        choice, values = _priced_values(reduction, tried)
-        bound = bound_total(reduction, values, tried).value
+        tried = total.base.limits.feasible_prices((1.0 - shrink) * prices)
+        choice, values = _priced_optimum(total, tried)
+        bound = bound_total(total, values, tried).value
         if best is None or bound < best[0]:
             best = bound, choice, values, tried
         if np.isfinite(bound) or not prices.any():
@@ -170,16 +173,16 @@ def _proof(reduction: Reduction, prices: FloatArray) -> tuple[IntArray, FloatArr
     return best[1:]
 
 
-def _priced_values(reduction: Reduction, prices: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Optimal policy and values, [nodes], of the rewards less the price of the constraints."""
-    rewards, _ = priced_rewards(reduction.form, reduction.form.limits.feasible_prices(prices))
+def _priced_optimum(total: TotalForm, prices: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Optimal pairs and values of states, [S], for the rewards less the price of the constraints."""
+    reduction = priced_reduction(total, prices)
     choice, values = reduction.proper_choice, np.zeros(reduction.form.n_states)
     try:
-        for step in improvements(reduction, rewards):
+        for step in improvements(reduction, reduction.form.rewards):
             choice, values = step.choice, step.values
     except Unending:  # prices that are a little too low: they prove nothing
         pass
-    return choice, values
+    return reduction.lift(choice), reduction.to_states(values)
 
 
 def _infeasible(problem: Problem, reduction: Reduction, backend: str, options: Mapping[str, Any]) -> SolverFailure:
@@ -187,7 +190,7 @@ def _infeasible(problem: Problem, reduction: Reduction, backend: str, options: M
     answer, proof = _least_violation(reduction, backend, options, np.arange(len(reduction.form.limits.names)))
     if proof is None:
         return SolverFailure(f"the backend {backend} says 'infeasible', but its prices do not prove it.")
-    found = policy_of_visits(reduction, answer.visits, reduction.proper_choice)
+    found = policy_of_visits(reduction, answer.visits, reduction.lift(reduction.proper_choice))
     nearest = lift(problem, reduction, reduction.proper_choice)
     policy = nearest if found is None else Policy.from_pairs(problem.mdp.pairs, found)
     conflict = list(range(len(reduction.form.limits.names)))
@@ -202,14 +205,14 @@ def _least_violation(
     reduction: Reduction, backend: str, options: Mapping[str, Any], among: AnyArray
 ) -> tuple[_Answer, TotalBound | None]:
     """The visits that break some of the constraints least, and the proof that they cannot be kept, if there is one."""
-    bare = reduction.without_rewards()
-    limits = bare.form.limits
-    some = replace(bare, form=replace(bare.form, limits=limits.subset(among)))
-    answer = _solve(some, backend, options, bare.form.rewards, elastic=True)
+    limits = reduction.form.limits
+    some = replace(reduction, form=replace(reduction.form, limits=limits.subset(among)))
+    answer = _solve(some, backend, options, np.zeros(some.form.n_pairs), elastic=True)
     if answer is None:
         raise SolverFailure(f"the backend {backend} says 'infeasible' of a program that relaxes every constraint.")
     prices = np.zeros(len(limits.names))
     prices[among] = answer.prices
+    bare = without_rewards(reduction.total)
     _, values, prices = _proof(bare, prices)
     bound = bound_total(bare, values, prices)
     return answer, bound if bound.value < 0 else None

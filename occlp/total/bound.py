@@ -13,7 +13,8 @@ from occlp.graph import maximal_end_components
 from occlp.kernels.backup import EPS
 from occlp.standard import StandardForm
 from occlp.total.assessment import closed_labels
-from occlp.total.reduction import Reduction
+from occlp.total.form import TotalForm
+from occlp.total.reduction import Reduction, priced_reduction
 from occlp.total.transient import Transient
 
 #: Rounds in which the raised values are repaired.
@@ -31,48 +32,43 @@ class TotalBound:
     scores: FloatArray  # [pairs], r − Gᵀy + PV − V; −∞ for pairs that lead where no policy ends well
 
 
-def bound_total(reduction: Reduction, values: FloatArray, prices: FloatArray) -> TotalBound:
-    """Upper bound from any values of nodes, [nodes], and any prices, [k].
+def bound_total(total: TotalForm, values: FloatArray, prices: FloatArray) -> TotalBound:
+    """Upper bound from any values of states, [S], and any prices, [k].
 
     Infinite where the values cannot be raised to V ≥ r + PV by some multiple of expected steps.
     """
-    base, limits = reduction.total.base, reduction.total.base.limits
+    base, limits = total.base, total.base.limits
     prices = limits.feasible_prices(prices)
-    form = reduction.form
-    rewards, charge_error = priced_rewards(form, prices)
-    values = np.where(reduction.fixed, reduction.ends, values)
-    raised = _raise(reduction, rewards, charge_error, values)
-    states = reduction.to_states(values if raised is None else raised)
-    scores, error = user_scores(reduction, states, prices)
+    reduction = priced_reduction(total, prices)
+    doubt = _charge_error(base, prices)
+    nodes = reduction.to_nodes(values)
+    raised = _raise(reduction, doubt, nodes)
+    states = reduction.to_states(nodes if raised is None else raised)
+    scores, error = _user_scores(reduction, states, doubt)
     broken = raised is None or bool((scores + error > 0).any()) or not _ends_well(reduction, states, scores, error)
     finite = np.where(np.isfinite(states), states, 0.0)
     high, slack = base_value(base.initial, 1.0, finite, None)
-    lifted = 0.0 if raised is None else float(reduction.form.initial @ (raised - values))
-    charge = float(prices @ limits.bounds)
+    lifted = 0.0 if raised is None else float(reduction.form.initial @ (raised - nodes))
     slack += 4 * EPS * float(np.abs(prices) @ np.abs(limits.bounds))
-    value = math.inf if broken else high + charge + slack
+    value = math.inf if broken else high + float(prices @ limits.bounds) + slack
     if reduction.losing.any():
         value, slack = -math.inf, 0.0
     return TotalBound(value, slack + max(lifted, 0.0), states, prices, scores)
 
 
-def priced_rewards(form: StandardForm, prices: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Rewards less the price of the constraints, r − Gᵀy, and a bound on the rounding; both [pairs]."""
+def _charge_error(form: StandardForm, prices: FloatArray) -> FloatArray:
+    """Bound on the rounding of r − Gᵀy, [pairs]."""
     if not len(prices):
-        return form.rewards, np.zeros(form.n_pairs)
-    size = np.abs(form.rewards) + np.abs(prices) @ np.abs(form.limits.rows)
-    return form.rewards - prices @ form.limits.rows, (len(prices) + 4) * EPS * size
+        return np.zeros(form.n_pairs)
+    return np.asarray((len(prices) + 4) * EPS * (np.abs(form.rewards) + np.abs(prices) @ np.abs(form.limits.rows)))
 
 
-def user_scores(reduction: Reduction, states: FloatArray, prices: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _user_scores(reduction: Reduction, states: FloatArray, doubt: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Residuals of the question's own pairs for values of states, and their rounding; 0 in the goal; both [pairs]."""
     base = reduction.total.base
-    rewards, charge_error = priced_rewards(base, prices)
-    finite = np.where(np.isfinite(states), states, 0.0)
-    scores, error = pair_residuals(base, finite, None, rewards)
-    counted = reduction.usable
-    scores = np.where(counted, scores, np.where(reduction.total.goal[base.states], 0.0, -math.inf))
-    return scores, np.where(counted, error + charge_error, 0.0)
+    scores, error = pair_residuals(base, np.where(np.isfinite(states), states, 0.0), None)
+    scores = np.where(reduction.usable, scores, np.where(reduction.total.goal[base.states], 0.0, -math.inf))
+    return scores, np.where(reduction.usable, error + doubt, 0.0)
 
 
 def greedy(form: StandardForm, scores: FloatArray) -> IntArray:
@@ -88,16 +84,15 @@ def is_proper(reduction: Reduction, choice: IntArray) -> bool:
     return not bool((closed[labels] & ~reduction.fixed).any())
 
 
-def _raise(
-    reduction: Reduction, rewards: FloatArray, charge_error: FloatArray, values: FloatArray
-) -> FloatArray | None:
+def _raise(reduction: Reduction, doubt: FloatArray, values: FloatArray) -> FloatArray | None:
     """V + δ w with residuals below zero by more than their rounding, or None.
 
     w counts steps: it need only fall by a half a step on the pairs whose residuals are not safely negative.
     These are collected as they show; the pair among them that takes longest is what w is computed with.
     """
     form, live = reduction.form, reduction.pairs != -1
-    scores, error = pair_residuals(form, values, None, rewards)
+    charge_error = np.where(reduction.pairs >= 0, doubt[np.maximum(reduction.pairs, 0)], 0.0)
+    scores, error = pair_residuals(form, values, None)
     worst = float(np.max((scores + error + charge_error)[live], initial=0.0))
     if worst <= 0:
         return values
@@ -111,7 +106,7 @@ def _raise(
                 return None
             steps = Transient(form.transitions[choice], ~reduction.fixed).steps()
         trial = values + delta * steps
-        scores, error = pair_residuals(form, trial, None, rewards)
+        scores, error = pair_residuals(form, trial, None)
         failing = live & (scores + error + charge_error > 0)
         if not failing.any():
             return trial

@@ -79,6 +79,11 @@ def _formulate(problem: Problem) -> TotalForm:
     return TotalForm(base, goal, boundary, proper=bool(goal.any()) and problem.objective == "reward")
 
 
+def without_rewards(total: TotalForm) -> TotalForm:
+    """The same question where nothing is earned, to ask what constraints alone allow."""
+    return replace(total, base=replace(total.base, rewards=np.zeros(total.base.n_pairs)), boundary=0.0)
+
+
 def _closed(transitions: Any, states: IntArray, ended: BoolArray) -> Any:
     """Transitions [pairs, S] with the rows of some pairs replaced by loops."""
     counts = np.where(ended, 1, np.diff(transitions.indptr))

@@ -67,14 +67,6 @@ class Reduction:
         """Which nodes each pair of the form may lead to."""
         return transition_graph(self.form.states, self.form.transitions)
 
-    def without_rewards(self) -> Reduction:
-        """The same reduction where nothing is earned, to ask what constraints alone allow."""
-        total = replace(
-            self.total, base=replace(self.total.base, rewards=np.zeros(self.total.base.n_pairs)), boundary=0.0
-        )
-        form = replace(self.form, rewards=np.zeros(self.form.n_pairs))
-        return replace(self, total=total, form=form, ends=np.zeros(len(self.ends)))
-
     @property
     def losing(self) -> BoolArray:
         """States of the initial distribution from which no policy ends well, [S]."""
@@ -121,6 +113,19 @@ def reduction_of(total: TotalForm) -> Reduction:
     if found is None:
         found = _REDUCTIONS[total] = reduce(total)
     return found
+
+
+def priced_reduction(total: TotalForm, prices: FloatArray) -> Reduction:
+    """The reduction of a form whose rewards are less the prices, [k], of its constraints, and that has none.
+
+    What collapses depends on the prices: a circle that costs something may earn nothing.
+    """
+    limits = total.base.limits
+    if not limits.names:
+        return reduction_of(total)
+    none = limits.subset(np.zeros(0, dtype=np.int32))
+    base = replace(total.base, rewards=frozen(total.base.rewards - prices @ limits.rows), limits=none)
+    return reduce(replace(total, base=base))
 
 
 def reduce(total: TotalForm, *, stop_anywhere: bool = False) -> Reduction:

@@ -13,15 +13,15 @@ from occlp.total.transient import Transient
 NO_MASS = 1e-11
 
 
-def policy_of_visits(reduction: Reduction, visits: FloatArray, choice: IntArray) -> FloatArray | None:
+def policy_of_visits(reduction: Reduction, visits: FloatArray, elsewhere: IntArray) -> FloatArray | None:
     """Pair probabilities of the question, [pairs], from visits to the pairs of the reduced form.
 
     Parameters
     ----------
     reduction : Reduction
     visits : FloatArray [pairs of the form]
-    choice : IntArray [nodes]
-        What is done at nodes without visits.
+    elsewhere : IntArray [S]
+        The pair taken in states without visits.
 
     Returns
     -------
@@ -43,10 +43,11 @@ def policy_of_visits(reduction: Reduction, visits: FloatArray, choice: IntArray)
         if len(exits[node]) > 1 and (reduction.pairs[exits[node]] == -2).any():
             return None
     alone = {node: used[0] for node, used in exits.items() if len(used) == 1}
-    choice = choice.copy()
-    choice[list(alone)] = list(alone.values())  # prices may leave it open which way is taken; the visits say it
+    choice = reduction.proper_choice.copy()
+    choice[list(alone)] = list(alone.values())
+    passed = np.isin(reduction.quotient.nodes, list(alone))
     probabilities = np.zeros(base.n_pairs)
-    probabilities[reduction.lift(choice)] = 1.0
+    probabilities[np.where(passed, reduction.lift(choice), elsewhere)] = 1.0
     single = np.flatnonzero(live[form.states] & ~collapsed[form.states] & (reduction.pairs >= 0))
     states = base.states[reduction.pairs[single]]
     reset = np.zeros(base.n_states, dtype=np.bool_)

@@ -91,10 +91,10 @@ def _upper(problem: Problem, values: Any, rewards: Any, boundary: int) -> Any:
     """μ0·V, once V is shown to bound every policy."""
     mdp, goal = problem.mdp, problem.goal_states
     states = mdp.pairs.states
-    if (values[goal] != boundary).any():
-        raise AuditFailed(f"the values are not {boundary} at the goal.")
     if (values == np.inf).any():
         return Real(np.inf)
+    if (values[goal] != boundary).any():
+        raise AuditFailed(f"the values are not {boundary} at the goal.")
     lost = values == -np.inf
     leads_to_lost = _some(mdp, lost)
     _check_lost(problem, lost)
