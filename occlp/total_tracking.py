@@ -119,6 +119,9 @@ class TotalTracker(Rows):
         assert self._upper is not None
         found, upper, form = self._best.found, self._upper, self.form
         lower = self._best.lower if self._best.kept else -math.inf
+        # Where a total is undefined, nothing is proved of it.
+        own = np.where(np.isnan(found.values), -math.inf, found.values)
+        own = np.where(np.isfinite(own), found.proof, own)
         ends = sorted((form.to_user(lower), form.to_user(upper.value)))
         factor = form.sign * form.scale
         certificate = Certificate(
@@ -133,7 +136,7 @@ class TotalTracker(Rows):
                 factor * (upper.values if upper.value < math.inf else np.full(form.n_states, math.inf)) + 0.0
             ),
             values_low=frozen(np.zeros(form.n_states)),
-            policy_values=frozen(factor * np.where(np.isfinite(found.values), found.proof, found.values) + 0.0),
+            policy_values=frozen(factor * own + 0.0),
             policy_values_low=frozen(np.zeros(form.n_states)),
             reduced_costs=frozen(form.scale * -upper.scores + 0.0),
             fingerprint=self.problem.fingerprint,

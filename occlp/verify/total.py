@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
+from scipy.optimize import linprog
 from scipy.sparse import csgraph
 
 from occlp.errors import AuditFailed
@@ -146,8 +147,8 @@ def _check_lost(problem: Problem, lost: Any) -> None:
     if not _proper(problem):
         among = live & lost[states] & ~_some(mdp, ~lost) & reached[states]
         sign = 1 if problem.sense == "maximize" else -1
-        rewarding = _end_components(mdp, among)
-        if (sign * _rewards(problem)[among & rewarding[states]] > 0).any():
+        among &= _end_components(mdp, among)[states]
+        if (sign * _rewards(problem)[among] > 0).any() and not _loses(mdp, among, sign * _rewards(problem)):
             raise AuditFailed("the values say −∞ where a policy may earn for ever.")
 
 
@@ -201,6 +202,21 @@ def _check_unending(problem: Problem, policy: Policy) -> None:
                 continue
             return
     raise AuditFailed("the policy reaches no class in which it earns for ever: nothing is unbounded.")
+
+
+def _loses(mdp: Any, among: Any, rewards: Any) -> bool:
+    """Whether every policy that keeps to some pairs loses on average: r + Ph − h < 0 for some h, found by a program."""
+    pairs = np.flatnonzero(among)
+    entries = (np.ones(len(pairs)), (np.arange(len(pairs)), mdp.pairs.states[pairs]))
+    own = sparse.csr_array(entries, shape=(len(pairs), mdp.n_states))
+    step = sparse.hstack([mdp.transitions[pairs] - own, sparse.csr_array(-np.ones((len(pairs), 1)))])
+    goal = np.append(np.zeros(mdp.n_states), 1.0)
+    limits = [(None, None)] * mdp.n_states + [(-1e6, None)]
+    answer = linprog(goal, A_ub=step, b_ub=-rewards[pairs].astype(float), bounds=limits, method="highs")
+    if answer.x is None:
+        return False
+    scores, doubt = _residuals(mdp, answer.x[:-1].astype(Real), rewards)
+    return bool((scores + doubt)[pairs].max() < 0)
 
 
 def _proper(problem: Problem) -> bool:
