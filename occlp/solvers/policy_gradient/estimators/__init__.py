@@ -6,6 +6,7 @@ An estimator of your own derives from `Estimator`, or from `TrajectoryEstimator`
 from occlp.solvers.policy_gradient.estimators.base import Estimate as Estimate
 from occlp.solvers.policy_gradient.estimators.base import Estimator as Estimator
 from occlp.solvers.policy_gradient.estimators.exact import Exact as Exact
+from occlp.solvers.policy_gradient.estimators.off_policy import OffPolicy as OffPolicy
 from occlp.solvers.policy_gradient.estimators.sampled import GAE as GAE
 from occlp.solvers.policy_gradient.estimators.sampled import MonteCarlo as MonteCarlo
 from occlp.solvers.policy_gradient.estimators.sampled import TemporalDifference as TemporalDifference
