@@ -89,8 +89,8 @@ OWNERS = {
     "matplotlib": ("occlp/report/",),
     "jinja2": ("occlp/report/",),
     "pandas": ("occlp/report/frames.py",),
-    "typer": ("occlp/cli.py",),
-    "rich": ("occlp/report/", "occlp/cli.py"),
+    "typer": ("occlp/cli/",),
+    "rich": ("occlp/report/", "occlp/cli/"),
 }
 
 
@@ -345,7 +345,7 @@ class TestOwners:
             ("occlp/report/figures.py", "import matplotlib.pyplot as plt\nfrom jinja2 import Environment"),
             ("occlp/kernels/_jit.py", "import numba\nimport numpy as np\nimport math"),
             ("occlp/report/frames.py", "def to_frame(self):\n    import pandas"),
-            ("occlp/cli.py", "import typer\nimport rich.table"),
+            ("occlp/cli/output.py", "import typer\nimport rich.table"),
             ("occlp/model/mdp.py", "from scipy import sparse\nimport numpy as np\nfrom .pairs import Pairs"),
             ("occlp/problem.py", "if TYPE_CHECKING:\n    import cvxpy"),
         ],

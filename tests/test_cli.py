@@ -332,3 +332,39 @@ class TestProcess:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert "compare" in done.stdout
         assert done.stdout.splitlines()[-1] == "[]"
+
+
+class TestTotals:
+    def test_a_horizon(self):
+        [row] = rows("solve", "secretary", "--horizon", 10)
+        assert row["objective"] == pytest.approx(3349 / 8400)
+        [row] = rows("solve", "hillier-lieberman-employment", "--horizon", 4, "--constraint", "idle <= 78")
+        assert row["objective"] == pytest.approx(185 + 2 / 3)
+        found = rows("compare", "die-stopping", "--horizon", 3)
+        assert [row["objective"] for row in found] == pytest.approx([14 / 3] * len(found))
+        assert len(found) == 3
+
+    def test_states_of_a_horizon_are_shown_with_their_time(self):
+        done = run("solve", "machine-repair", "--horizon", 2)
+        assert "(1, 'worn')" in done.stdout
+        answer = strict(run("solve", "machine-repair", "--horizon", 2, "--json").stdout)
+        assert [1, "worn"] in [row["state"] for row in answer["policy"]]
+
+    def test_totals_and_goals(self):
+        [row] = rows("solve", "secretary", "--criterion", "total")
+        assert row["objective"] == pytest.approx(3349 / 8400)
+        [row] = rows("solve", "die-stopping", "--goal", "over", "--sense", "minimize")
+        assert row["objective"] == pytest.approx(1.0)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--horizon", 0], "horizon=0 is not a number of steps"),
+            (["--horizon", 3, "--criterion", "average"], "leave --criterion and --goal"),
+            (["--horizon", 3, "--goal", "over"], "leave --criterion and --goal"),
+        ],
+    )
+    def test_what_does_not_fit(self, options, words):
+        done = run("solve", "secretary", *options)
+        assert done.exit_code == 2
+        assert words in done.stderr
