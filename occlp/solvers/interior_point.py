@@ -9,6 +9,7 @@ follows the central path as it would for the linear program itself. Sources: Meh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ MOST_STEPS = 150
 ENOUGH = 1e-14
 #: Numbers beyond this are no step.
 LARGEST = 1e100
+#: What keeps scaled matrices regular.
+REGULAR = 1e-14
 #: Share of the way to the boundary that a step may go.
 SHORT_OF_BOUNDARY = 0.99
 
@@ -153,24 +156,29 @@ class InteriorPoint:
 
     def _normal_equations(self, weights: FloatArray) -> Any:
         """Solver of A diag(w) Aᵀ: the flow rows sparse, the few others by their Schur complement."""
-        middle = sparse.csc_array((self.flow * weights) @ self.flow.T)
-        units = 1.0 / np.sqrt(np.maximum(middle.diagonal(), 1e-300))
-        scaled = sparse.csc_array(middle * units[:, None] * units[None, :])
         n = self.n_flow
-        border = units[:, None] * np.asarray(self.flow @ (weights[:, None] * self.dense.T))
-        factors: Any = None
-        if n:
-            factors = splu(
-                sparse.csc_array(scaled + 1e-14 * sparse.eye_array(n, format="csc")),
-                permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True},
-            )  # fmt: skip
-        inner = factors.solve(border) if n else border
+        factored = factor(sparse.csc_array((self.flow * weights) @ self.flow.T)) if n else np.asarray
+        border = np.asarray(self.flow @ (weights[:, None] * self.dense.T))
+        inner = factored(border)
         corner = (self.dense * weights) @ self.dense.T - border.T @ inner
 
         def solve(right: FloatArray) -> FloatArray:
-            first = units * right[:n]
-            first = factors.solve(first) if n else first
+            first = factored(right[:n])
             last = np.linalg.lstsq(corner, right[n:] - border.T @ first, rcond=None)[0]
-            return np.append(units * (first - inner @ last), last)
+            return np.append(first - inner @ last, last)
 
         return solve
+
+
+def factor(matrix: Any) -> Callable[[FloatArray], FloatArray]:
+    """Solver of a symmetric positive definite csc_array, scaled and made regular.
+
+    Raises RuntimeError where it is singular.
+    """
+    n = matrix.shape[0]
+    units = 1.0 / np.sqrt(np.maximum(matrix.diagonal(), 1e-300))
+    scaled = matrix * units[:, None] * units[None, :]
+    regular = sparse.csc_array(scaled + REGULAR * sparse.eye_array(n, format="csc"))
+    options = {"SymmetricMode": True}
+    solve = splu(regular, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve
+    return lambda right: units.reshape((n,) + (1,) * (right.ndim - 1)) * solve((units * right.T).T)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
 from occlp.certificate import priced, to_multipliers, to_prices
@@ -24,7 +23,7 @@ from occlp.problem import Problem
 from occlp.result import Result
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
-from occlp.solvers.interior_point import InteriorPoint
+from occlp.solvers.interior_point import InteriorPoint, factor
 from occlp.standard import StandardForm, flow_matrix
 from occlp.terms import KL, JointTerm, OccupancyEntropy
 
@@ -223,13 +222,8 @@ class _Newton:
 
 def _direction(rows: Any, gibbs: FloatArray, mass: FloatArray, gradient: FloatArray, strength: float) -> FloatArray:
     """Solve R (diag(p) − ppᵀ) Rᵀ δ = −τ ∇g (Sherman-Morrison on the sparse part)."""
-    hessian = sparse.csc_array((rows * gibbs) @ rows.T)
-    ridge = 1e-14 * hessian.diagonal().max() + 1e-300
-    factors: Any = splu(
-        hessian + ridge * sparse.eye_array(len(gradient), format="csc"),
-        permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True},
-    )  # fmt: skip
-    right = factors.solve(np.column_stack([-strength * gradient, mass]))
+    solve = factor(sparse.csc_array((rows * gibbs) @ rows.T))
+    right = solve(np.column_stack([-strength * gradient, mass]))
     plain, rank_one = right[:, 0], right[:, 1]
     denominator = 1.0 - float(mass @ rank_one)
     if denominator <= 1e-12:
