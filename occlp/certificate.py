@@ -65,6 +65,8 @@ class Certificate:
         V = values + values_low, proving the bound on every policy (relative values: V + c is as good).
     policy_values, policy_values_low : FloatArray [S]
         The same for the returned policy, proving what it attains.
+    gain_values, policy_gain_values : FloatArray [S]
+        Averages that depend on the start: G ≥ PG on all pairs, g ≤ Pg under the policy (less the offset); else empty.
     multipliers : mapping of str to float
         Prices of the constraints: improvement of the objective per unit by which a bound is relaxed.
     sensitivity : mapping of str to float
@@ -114,6 +116,8 @@ class Certificate:
     level: Literal["float", "interval", "exact"] = "float"
     proof: ExactProof | None = None
     majorants: Mapping[str, Majorant] = field(default_factory=dict)
+    gain_values: FloatArray = field(default_factory=lambda: np.zeros(0))
+    policy_gain_values: FloatArray = field(default_factory=lambda: np.zeros(0))
     assumptions: tuple[str, ...] = ()
 
     @property
@@ -151,7 +155,10 @@ class Certificate:
         version = plain.pop("version", None)
         if version != 1:
             raise ValueError(f"certificate version {version!r} is unknown; this occlp reads version 1.")
-        arrays = ("values", "values_low", "policy_values", "policy_values_low", "reduced_costs", "dual")
+        arrays = (
+            "values", "values_low", "policy_values", "policy_values_low", "reduced_costs", "dual", "gain_values",
+            "policy_gain_values",
+        )  # fmt: skip
         try:
             _check_kinds(plain, arrays)
             plain |= {name: frozen(np.array(plain[name], dtype=np.float64)) for name in arrays}
@@ -189,6 +196,7 @@ class UpperBound:
     prices: FloatArray  # [k], of the constraints
     dual: FloatArray | None = None  # parameter of the term's bound, where it has one
     majorants: Mapping[str, Majorant] = field(default_factory=dict)  # of the concave constraints that are priced
+    gain: FloatArray | None = None  # [S], gains that differ from state to state
 
 
 def priced(form: StandardForm, prices: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -347,6 +355,8 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         sensitivity=to_sensitivity(form, to_multipliers(form, upper.prices)),
         dual=frozen(np.zeros(0) if upper.dual is None else upper.dual),
         majorants=upper.majorants,
+        gain_values=frozen(np.zeros(0) if upper.gain is None else factor * upper.gain),
+        policy_gain_values=frozen(np.zeros(0) if found.bracket.gain is None else factor * found.bracket.gain),
         assumptions=_assumptions(problem),
     )
 

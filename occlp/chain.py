@@ -16,9 +16,19 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from occlp._typing import BoolArray, FloatArray
+from occlp.gains import bracket_gains
 from occlp.kernels import backup, elimination
 from occlp.parallel import run_rows
-from occlp.resolvent import Elimination, Factors, Recurrent, Resolvent, band_order, fits_elimination, inverse
+from occlp.resolvent import (
+    Elimination,
+    Factors,
+    Recurrent,
+    Resolvent,
+    band_order,
+    closed_labels,
+    fits_elimination,
+    inverse,
+)
 from occlp.standard import StandardForm
 
 #: Sweeps that the iterative way may take before it hands over to sparse LU.
@@ -37,12 +47,15 @@ class Bracket:
         Relative values h = high + low; ``low`` is zero unless one double cannot hold them.
     lower, upper : float
         (1 − γ) μ0·h + min and max of the residual, rounded outwards: they enclose J(π).
+    gain : FloatArray [S] or None
+        With several recurrent classes: gains g ≤ Pg, so that the lower end is μ0·g + min (r − g + Ph − h).
     """
 
     high: FloatArray  # [S]
     low: FloatArray  # [S]
     lower: float
     upper: float
+    gain: FloatArray | None = None  # [S]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +103,13 @@ class Chain:
         return sparse.csc_array(diagonal - self.discount * matrix)
 
     @cached_property
-    def resolvent(self) -> Resolvent:
-        """The most trustworthy solver that the size allows.
+    def n_classes(self) -> int:
+        """Number of recurrent classes."""
+        return int(closed_labels(self.matrix)[1].sum())
 
-        Raises `Unsupported` undiscounted with several recurrent classes.
-        """
+    @cached_property
+    def resolvent(self) -> Resolvent:
+        """The most trustworthy solver that the size allows."""
         if self.rest == 0:
             return Recurrent(self.matrix, small=self.is_small)
         order, width = self._band
@@ -105,6 +120,11 @@ class Chain:
             matrix.indptr, matrix.indices, matrix.data, order, inverse(order), width, self.discount
         )
         return Elimination(band, order, np.full(self.n_states, self.rest))
+
+    def averages(self, rewards: FloatArray) -> FloatArray:
+        """Long-run average of rewards [S] from each state, P* r; undiscounted chains only."""
+        assert isinstance(self.resolvent, Recurrent)
+        return self.resolvent.gains(rewards)
 
     @cached_property
     def _band(self) -> tuple[Any, int]:
@@ -177,6 +197,9 @@ def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
     start : FloatArray [S], optional
         Values to begin with; any will do.
     """
+    if chain.rest == 0 and chain.n_classes > 1:
+        found, gain, lower, upper = bracket_gains(chain)
+        return Bracket(found, np.zeros_like(found), lower, upper, gain)
     high = np.zeros(chain.n_states) if start is None else np.array(start, dtype=np.float64)
     low: FloatArray | None = None
     if not chain.is_small:
@@ -221,7 +244,8 @@ def occupancy(chain: Chain) -> FloatArray:
     Source: d = (1 − γ) μ0 (I − γP)⁻¹.
     """
     if chain.is_small or chain.rest == 0:
-        mass = chain.resolvent.rows(chain.rest * chain.initial)  # subtraction-free: componentwise accurate
+        source = chain.initial if chain.rest == 0 else chain.rest * chain.initial
+        mass = chain.resolvent.rows(source)  # subtraction-free: componentwise accurate
     else:
         mass, converged = _sweep_occupancy(chain)
         if not converged:

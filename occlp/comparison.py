@@ -16,7 +16,7 @@ from occlp.errors import InvalidProblem, OccupancyError
 from occlp.model import MDP
 from occlp.problem import Problem, as_problem
 from occlp.result import Result
-from occlp.solvers import NaturalPolicyGradient, PolicyGradient, PolicyIteration, Solver
+from occlp.solvers import NaturalPolicyGradient, PolicyGradient, PolicyIteration, Solver, refusal
 from occlp.solvers.base import describe
 from occlp.solving import Limit, find_reference, run
 from occlp.total.bound import TotalBound
@@ -213,7 +213,7 @@ def _run_job(job: _Job) -> Row:
     name = describe(job.solver)
     stream = np.random.SeedSequence(job.root.entropy, spawn_key=(*job.root.spawn_key, *job.key))
     try:
-        reason = job.solver.unsupported(job.problem)
+        reason = refusal(job.problem, job.solver)
         if reason is not None:
             return Row(job.name, name, job.seed, None, f"{type(job.solver).__name__} cannot answer this: {reason}.")
         result = run(

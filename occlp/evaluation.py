@@ -39,7 +39,7 @@ class Evaluation:
     pair_occupancy : FloatArray [pairs]
         d^π(s, a), summing to one.
     state_values : FloatArray [S]
-        V^π of the plain reward; for the average criterion the relative values h with d·h = 0.
+        V^π of the plain reward; for the average criterion the bias h (P* h = 0).
     pair_action_values, pair_advantages : FloatArray [pairs]
         Q^π, and Q^π − V^π computed without cancellation.
     visited : BoolArray [S]
@@ -47,6 +47,8 @@ class Evaluation:
     discount : float
     rest : float
         1 − γ; 0 for the average and the total.
+    state_gains : FloatArray [S] or None
+        Average criterion, policies with several recurrent classes only: the long-run average from each state.
     totals : mapping of str to float or None
         Total criterion only: the expected totals, which `expected_total` returns. There the occupancy holds
         expected visits, `expected` is not defined, and objective and values are totals.
@@ -64,6 +66,7 @@ class Evaluation:
     visited: BoolArray  # [S]
     discount: float
     rest: float
+    state_gains: FloatArray | None = None  # [S]
     totals: Mapping[str, float] | None = None
     utilities: Mapping[str, float] = field(default_factory=dict)
 
@@ -89,10 +92,25 @@ class Evaluation:
 
     @property
     def gain(self) -> FloatArray:
-        """Long-run average reward from each state, [S]; average criterion only."""
+        """Long-run average reward from each state, [S]; average criterion only.
+
+        It is the same number, to the last bit, in all states of a recurrent class.
+        """
         if self.rest > 0 or self.totals is not None:
             raise InvalidProblem("gain belongs to the average criterion; other questions have state_values.")
+        if self.state_gains is not None:
+            return self.state_gains
         return np.full(self.pairs.n_states, self.expected["reward"])
+
+    @property
+    def bias(self) -> FloatArray:
+        """What starting in a state is worth beside its gain, [S]; average criterion only.
+
+        The bias h solves g + h = r + Ph with P* h = 0 (Puterman 2005, section 8.2.3); it is `state_values`.
+        """
+        if self.rest > 0 or self.totals is not None:
+            raise InvalidProblem("bias belongs to the average criterion; other questions have state_values.")
+        return self.state_values
 
     def _discounted(self, name: str) -> float:
         if self.rest == 0:
@@ -248,7 +266,16 @@ def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: A
         discount=form.discount,
         rest=rest,
         utilities={limit.name: limit.term.value(found.pair_occupancy) for limit in form.concave},
+        state_gains=_state_gains(unit, found.chain, policy),
     )
+
+
+def _state_gains(form: StandardForm, chain: Chain, policy: Policy) -> FloatArray | None:
+    """The long-run average of the plain reward from each state, [S]; None where one number says it all."""
+    if form.rest > 0 or chain.n_classes == 1:
+        return None
+    rewards = np.add.reduceat(policy.pair_probabilities * form.rewards, form.start[:-1])
+    return frozen(form.sign * (form.shift + form.scale * chain.averages(rewards)) + 0.0)
 
 
 def to_total_evaluation(problem: Problem, policy: Policy, found: TotalAssessment) -> Evaluation:
@@ -333,7 +360,7 @@ def _values(
     """State values and pair advantages of a chain, standard form."""
     relative = bracket.high + bracket.low
     if form.rest == 0:
-        values = relative - occupancy(chain) @ relative
+        values = relative - chain.averages(relative)
     elif chain.is_small:
         values = chain.resolvent.columns(chain.rewards)
     else:

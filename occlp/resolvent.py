@@ -1,7 +1,7 @@
 """Solves with the matrix of a chain, A = diag(leave) + γ (D − P), D the row sums of P.
 
 Subtraction-free elimination where the size (or the bandwidth) allows, else sparse LU; undiscounted
-chains with one recurrent class are solved with one of its states pinned.
+chains are solved with one state of each recurrent class pinned.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
-from occlp._typing import BoolArray, FloatArray
-from occlp.errors import Unsupported
+from occlp._typing import AnyArray, BoolArray, FloatArray
 from occlp.kernels import elimination
 
 #: Operations (states x bandwidth squared) up to which subtraction-free elimination is used.
@@ -98,43 +97,77 @@ class Factors:
 
 
 class Recurrent:
-    """The undiscounted case with one recurrent class: one of its states is pinned.
+    """The undiscounted case: one state of each recurrent class is pinned.
 
-    The other states form a chain that is left on entering the pinned one; its visits between two
-    returns give the stationary distribution (regeneration), and h solves h = r − λ + Ph with h = 0 there.
+    The other states form a chain that is left on entering a pinned one; its visits between two returns give the
+    stationary distribution of a class (regeneration), its exits the probabilities of absorption, and h solves
+    h = r − g + Ph with h = 0 at the pinned states, g being the gain of each state.
     """
 
     def __init__(self, matrix: Any, *, small: bool) -> None:
-        self.recurrent = _recurrent_class(matrix)
-        self.pinned = int(np.argmax(self.recurrent))
         n_states = matrix.shape[0]
-        others = np.delete(np.arange(n_states), self.pinned)
+        labels, closed = closed_labels(matrix)
+        number = np.cumsum(closed) - 1
+        self.classes = np.where(closed[labels], number[labels], -1)
+        self.n_classes = int(closed.sum())
+        self.pinned = np.unique(self.classes, return_index=True)[1][-self.n_classes :]
+        free = np.ones(n_states, dtype=np.bool_)
+        free[self.pinned] = False
+        self.others = np.flatnonzero(free)
         matrix = sparse.csr_array(matrix)
-        self.others, self.onward = others, np.asarray(matrix[[self.pinned]].toarray()).ravel()[others]
+        self._entering = sparse.csr_array(matrix[self.others][:, self.pinned])  # [others, classes]
         self.inner: Resolvent | None = None
-        if len(others):
-            leave = np.asarray(matrix[:, [self.pinned]].toarray()).ravel()[others]
-            self.inner = leaving(sparse.csr_array(matrix[others][:, others]), leave, small=small)
-        self.distribution = self._stationary(n_states)
+        if len(self.others):
+            leave: FloatArray = np.asarray(self._entering.sum(axis=1), dtype=np.float64).ravel()
+            self.inner = leaving(sparse.csr_array(matrix[self.others][:, self.others]), leave, small=small)
+        onward = np.asarray(matrix[self.pinned].sum(axis=0)).ravel()[self.others]
+        self.distribution = self._stationary(onward)
+
+    def gains(self, rhs: FloatArray) -> FloatArray:
+        """Long-run averages of rewards b from each state, P* b; equal, to the last bit, within a class."""
+        inside = self.classes >= 0
+        gains = np.bincount(self.classes[inside], (self.distribution * rhs)[inside], minlength=self.n_classes)
+        base = float(gains[0])
+        if self.n_classes == 1:
+            return np.full(len(rhs), base)
+        out = np.full(len(rhs), base)
+        if self.inner is not None:  # what the classes entered give beyond the first one
+            out[self.others] += self.inner.columns(self._entering @ (gains - base))
+            out = np.clip(out, gains.min(), gains.max())
+        out[inside] = gains[self.classes[inside]]
+        return out
 
     def columns(self, rhs: FloatArray) -> FloatArray:
-        """Relative values h of rewards b: h = b − d·b + Ph, zero at the pinned state."""
+        """Relative values h of rewards b: h = b − P*b + Ph, zero at the pinned states."""
+        return self.until_pinned(rhs - self.gains(rhs))
+
+    def until_pinned(self, rhs: FloatArray) -> FloatArray:
+        """What is earned on the way to a pinned state, [S]."""
         out = np.zeros(len(rhs))
         if self.inner is not None:
-            out[self.others] = self.inner.columns((rhs - self.distribution @ rhs)[self.others])
+            out[self.others] = self.inner.columns(rhs[self.others])
         return out
 
     def rows(self, rhs: FloatArray) -> FloatArray:
-        """The stationary distribution, whatever the start."""
-        return self.distribution
+        """The long-run frequencies b P* of states from the initial distribution b."""
+        if self.n_classes == 1:
+            return self.distribution
+        absorbed = rhs[self.pinned]
+        if self.inner is not None:
+            absorbed = absorbed + self.inner.rows(rhs[self.others]) @ self._entering
+        absorbed = np.maximum(absorbed, 0.0)
+        return np.asarray(self.distribution * np.where(self.classes >= 0, (absorbed / absorbed.sum())[self.classes], 0))
 
-    def _stationary(self, n_states: int) -> FloatArray:
-        mass = np.zeros(n_states)
+    def _stationary(self, onward: FloatArray) -> FloatArray:
+        """The stationary distribution of each class, side by side, [S]; 0 at transient states."""
+        mass = np.zeros(len(self.classes))
         mass[self.pinned] = 1.0
         if self.inner is not None:
-            mass[self.others] = self.inner.rows(self.onward)
-        mass = np.where(self.recurrent, np.maximum(mass, 0.0), 0.0)
-        return np.asarray(mass / mass.sum())
+            mass[self.others] = self.inner.rows(onward)
+        inside = self.classes >= 0
+        mass = np.where(inside, np.maximum(mass, 0.0), 0.0)
+        sums = np.bincount(self.classes[inside], mass[inside], minlength=self.n_classes)
+        return np.asarray(np.where(inside, mass / sums[self.classes], 0.0))
 
 
 def leaving(matrix: Any, leave: FloatArray, *, small: bool) -> Resolvent:
@@ -151,16 +184,12 @@ def leaving(matrix: Any, leave: FloatArray, *, small: bool) -> Resolvent:
     return Factors(sparse.csc_array(diagonal - off))
 
 
-def _recurrent_class(matrix: Any) -> BoolArray:
-    """Mask [S] of the only recurrent class; raises `Unsupported` where there are several."""
+def closed_labels(matrix: AnyArray) -> tuple[AnyArray, BoolArray]:
+    """Strong component of each state, [S], and which components are closed."""
     count, labels = csgraph.connected_components(matrix, directed=True, connection="strong")
     coo = sparse.coo_array(matrix)
-    leaving = labels[coo.row] != labels[coo.col]
+    positive = coo.data > 0
+    tails, heads = labels[coo.row[positive]], labels[coo.col[positive]]
     closed = np.ones(count, dtype=np.bool_)
-    closed[labels[coo.row[leaving]]] = False
-    if closed.sum() > 1:
-        raise Unsupported(
-            f"the average criterion needs one recurrent class in this version; a policy met has {closed.sum()}. "
-            "Ask a discounted question with a discount near 1."
-        )
-    return np.asarray(labels == int(np.flatnonzero(closed)[0]))
+    closed[tails[tails != heads]] = False
+    return labels, closed

@@ -15,7 +15,7 @@ from occlp.exact.levels import check_level, raise_level
 from occlp.model import MDP
 from occlp.problem import Problem, as_problem
 from occlp.result import Result, Status, Timing
-from occlp.solvers import default_solver, polisher
+from occlp.solvers import default_solver, polisher, refusal
 from occlp.solvers.base import (
     InfeasibleProof,
     InfeasibleTotal,
@@ -152,7 +152,7 @@ def solve(
     if isinstance(solver, type) or not isinstance(solver, Solver):
         raise InvalidProblem(f"{solver!r} is not a solver: it lacks iterate(), unsupported() or promises_tol.")
     start_policy(problem, start)  # a start of another model is refused, whether it is used or not
-    reason = solver.unsupported(problem)
+    reason = refusal(problem, solver)
     if reason is not None:
         raise Unsupported(f"{type(solver).__name__} cannot answer this problem: {reason}.")
     level = getattr(solver, "certifies", certify) if certify == "float" else certify
@@ -293,7 +293,8 @@ class _Job:
             gap = self.tracker.record(iterate, outcome.iterations, self.seconds)
             if self.progress is not None:
                 self.progress(outcome.iterations, gap)
-            if self.tracker.reached(self.atol):
+            # With gains the method goes on to its end, for the states that the initial distribution leaves out.
+            if iterate.gains is None and self.tracker.reached(self.atol):
                 outcome.stopped = None
                 return True
         return outcome.stopped is not None

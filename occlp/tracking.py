@@ -24,6 +24,7 @@ from occlp.certificate import (
 from occlp.chain import enclose, policy_chain
 from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
+from occlp.multichain import Gains, has_several
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.relaxation import Values
@@ -104,6 +105,7 @@ class Tracker(Rows):
         self.form = formulate(problem)
         self._best: _Candidate | None = None
         self._upper = None if reference is None else reference.upper
+        self._gains = Gains.of(self.form) if has_several(problem) else None
 
     @property
     def gap(self) -> float:
@@ -149,7 +151,9 @@ class Tracker(Rows):
         if candidate.found is not None and not prices.any():
             candidates.append(((candidate.found.bracket.high, candidate.found.bracket.low), None, point, None))
         self._upper = best_bound(self.form, candidates, self._upper)
-        if self._best is None or self._beats(candidate, self._best, prefer):
+        self._bound_gains(values, iterate.gains, prices)
+        # On average, later policies are also better where that does not show: in states that are left for good.
+        if self._best is None or self._beats(candidate, self._best, prefer or self.form.rest == 0):
             self._best = candidate
         if iteration is not None:
             self.add_row(iteration, self._row(candidate, iteration, iterate.samples, seconds))
@@ -185,6 +189,16 @@ class Tracker(Rows):
         self._upper = upper = best_bound(self.form, [(own, None, best.found.pair_occupancy, None)], self._upper)
         return best.found, upper, best.kept
 
+    def _bound_gains(self, values: Values | None, gains: FloatArray | None, prices: FloatArray) -> None:
+        """Tighten the upper bound with gains that differ from state to state, where a model needs them."""
+        if self._gains is None or values is None or gains is None or np.shape(gains) != (self.form.n_states,):
+            return
+        gains = np.asarray(gains, dtype=np.float64) / (self.form.sign * self.form.scale)
+        if (np.abs(gains) < LARGEST_VALUE).all() and self._upper is not None:
+            self._upper = min(
+                self._upper, self._gains.bound_above(values, gains, prices), key=lambda bound: bound.value
+            )
+
     def _standard_values(self, iterate: Iterate) -> Values | None:
         if iterate.values is None or self.form.spread == 0:  # constant rewards: no values are needed
             return None
@@ -210,7 +224,9 @@ class Tracker(Rows):
     def _weigh(self, policy: Policy, values: Values | None, prices: FloatArray) -> _Candidate:
         """Assess a policy: exactly, or by one pass with the solver's own values where the model is large."""
         form, constrained = self.form, bool(self.form.names)
-        if values is None or constrained or form.term is not None or form.n_states <= EXACT_STATES:
+        exact = constrained or form.term is not None or form.n_states <= EXACT_STATES
+        # With gains, one number for all states would not prove what a policy earns.
+        if values is None or exact or self._gains is not None:
             start = None if values is None or constrained else values[0]
             found = assess(form, policy.pair_probabilities, start)
             kept, violation = form.kept(found.pair_occupancy, self.tol), form.violation(found.pair_occupancy)

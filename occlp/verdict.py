@@ -11,6 +11,7 @@ from occlp._typing import BoolArray
 from occlp.certificate import Certificate, certify, certify_infeasible
 from occlp.evaluation import Assessment, Evaluation, assess, formulate, to_evaluation
 from occlp.model import Pairs
+from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Status
@@ -52,7 +53,8 @@ def judge(problem: Problem, tracker: Tracker | TotalTracker) -> tuple[Certificat
 def _settle(problem: Problem, policy: Policy, found: Assessment) -> tuple[Policy, Assessment]:
     """Make the policy greedy in the states that it never visits; what it earns does not change by that."""
     form, free = formulate(problem), ~found.chain.visited
-    if form.term is not None or form.names or not free.any():
+    several = found.bracket.gain is not None or has_several(problem)
+    if form.term is not None or form.names or several or not free.any():
         return policy, found
     for _ in range(MOST_IMPROVEMENTS):
         bracket = found.bracket

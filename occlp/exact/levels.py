@@ -17,6 +17,7 @@ from occlp.exact.basis import prove_basis
 from occlp.exact.form import exact_form
 from occlp.exact.intervals import enclose_bounds
 from occlp.exact.policies import exact_policy_iterations
+from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave
 from occlp.proof import ExactProof
@@ -31,6 +32,8 @@ def check_level(problem: Problem, level: str) -> None:
         load_flint()
         if problem.criterion == "total":
             raise Unsupported(f"certify={level!r} is for discounted and average questions; totals have 'float'.")
+        if has_several(problem):
+            raise Unsupported(f"certify={level!r} needs averages that do not depend on the start; these have 'float'.")
         refuse_concave(problem, f"certify={level!r} takes")
         check_enclosable(problem)
 

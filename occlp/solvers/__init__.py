@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from occlp.multichain import components_of, has_several
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Solver
 from occlp.solvers.decomposition import Decomposition
@@ -42,6 +43,7 @@ __all__ = [
     "ValueIteration",
     "default_solver",
     "polisher",
+    "refusal",
 ]  # fmt: skip
 
 
@@ -52,8 +54,10 @@ def default_solver(problem: Problem) -> Solver:
         return OccupancyProgram() if problem.limits else PolicyIteration()
     if problem.concave_limits:
         return OccupancyProgram()
+    if setting is None and problem.limits:
+        return OccupancyProgram() if has_several(problem) else Decomposition()
     if setting is None:
-        return Decomposition() if problem.limits else PolicyIteration()
+        return PolicyIteration()
     if isinstance(setting, KL | OccupancyEntropy):
         return KLDual()
     if isinstance(setting, ConditionalKL | PolicyEntropy) and not problem.limits:
@@ -61,9 +65,22 @@ def default_solver(problem: Problem) -> Solver:
     return OccupancyProgram()
 
 
+def refusal(problem: Problem, solver: Solver) -> str | None:
+    """Why a solver cannot answer a problem, or None; averages that depend on the start are refused to most."""
+    reason = solver.unsupported(problem)
+    if reason is not None or not has_several(problem):
+        return reason
+    found = f"the model has {components_of(problem).count} end components, so averages may depend on the start"
+    if problem.regularizer is not None or problem.utility is not None or problem.concave_limits:
+        return f"{found}; regularizers and utilities need one (oc.structure(mdp) shows them), or a discounted question"
+    if not getattr(solver, "several_classes", False):
+        return f"{found}; PolicyIteration and OccupancyProgram answer such questions"
+    return None
+
+
 def polisher(problem: Problem, solver: Solver) -> Solver | None:
     """The exact method that mends the last digits of a solver of limited accuracy, or None."""
-    if not isinstance(solver, OccupancyProgram):
+    if not isinstance(solver, OccupancyProgram) or (problem.limits and has_several(problem)):
         return None
     exact = default_solver(problem)
     if not isinstance(exact, OccupancyProgram):

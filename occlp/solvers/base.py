@@ -78,6 +78,9 @@ class Iterate:
     values, values_low : FloatArray [S] or None
         Any V = values + values_low in the user's units and sense that may prove a bound; constants
         are free (V + c proves the same).
+    gains : FloatArray [S] or None
+        Average criterion with several classes: long-run averages that may prove a bound, for the rewards less
+        any constant.
     multipliers : mapping of str to float
         Prices of the constraints.
     slopes : mapping of str to FloatArray [pairs]
@@ -95,6 +98,7 @@ class Iterate:
     slopes: Mapping[str, FloatArray] = field(default_factory=dict)
     samples: int = 0
     claims: Mapping[str, Any] = field(default_factory=dict)
+    gains: FloatArray | None = None  # [S]
 
 
 @runtime_checkable

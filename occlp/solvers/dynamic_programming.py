@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from occlp.errors import InvalidProblem
 from occlp.evaluation import formulate, pair_residuals
 from occlp.kernels import backup
 from occlp.model import Pairs
+from occlp.multichain import has_several
 from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.solvers.multichain_iteration import multichain_iterations
 from occlp.solvers.total_iteration import total_policy_iterations, total_value_iterations
 from occlp.standard import StandardForm
 
@@ -115,14 +118,26 @@ class PolicyIteration(_DynamicProgramming):
     warm_up : int
         Rounds of modified policy iteration (10 sweeps each) before each exact evaluation; not used
         when a run resumes from a policy. 0 gives the textbook method.
+    bias : bool
+        Average criterion: whether to look for the policy of best bias among those of best gain.
 
     Notes
     -----
-    Howard (1960). A state changes its action only where the gain exceeds the rounding of its own
-    computation, so ties do not cycle, and stochastic policies keep their randomisation on ties.
+    Howard (1960). Where averages may depend on the start, the gains of all states are improved first, then the
+    relative values (Puterman 2005, section 9.2). A state changes its action only where the gain exceeds the
+    rounding of its own computation, so ties do not cycle, and stochastic policies keep their randomisation on ties.
     """
 
     warm_up: int = 20
+    bias: bool = False
+
+    several_classes: ClassVar[bool] = True
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """Return why the problem cannot be answered, or None."""
+        if self.bias and problem.criterion != "average":
+            return "the bias belongs to the average criterion; leave bias=True out"
+        return super().unsupported(problem)
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
@@ -131,10 +146,19 @@ class PolicyIteration(_DynamicProgramming):
         if problem.criterion == "total":
             yield from total_policy_iterations(problem, start)
             return
-        form = formulate(problem)
+        form, pairs = formulate(problem), problem.mdp.pairs
         policy = start_policy(problem, start)
-        for reached, bracket in policy_iterations(form, problem.mdp.pairs, self.warm_up, policy):
-            yield _iterate(form, reached, bracket.high, bracket.low if bracket.low.any() else None)
+        if not (self.bias or has_several(problem)):
+            for reached, bracket in policy_iterations(form, pairs, self.warm_up, policy):
+                yield _iterate(form, reached, bracket.high, bracket.low if bracket.low.any() else None)
+                if bracket.gain is not None:  # a policy with several classes: the gains come first
+                    policy = reached
+                    break
+            else:
+                return
+        factor = form.sign * form.scale
+        for step in multichain_iterations(form, pairs, policy, bias=self.bias):
+            yield Iterate(step.policy, factor * step.values, gains=factor * step.gain)
 
 
 def policy_iterations(

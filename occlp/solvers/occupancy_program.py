@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,12 +17,14 @@ from occlp.certificate import to_multipliers
 from occlp.convex import load_cvxpy
 from occlp.errors import BackendMissing
 from occlp.evaluation import formulate, pair_residuals
+from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.feasibility import closest, mended
 from occlp.solvers.kl_dual import reference_of, soft_policy
+from occlp.solvers.multichain_program import build_program, multichain_program
 from occlp.solvers.scaled_program import ANSWERED, BACKEND_OPTIONS, Answer, Backend, ScaledProgram, support
 from occlp.solvers.total_program import total_program
 from occlp.standard import StandardForm, flow_matrix
@@ -57,6 +59,8 @@ class OccupancyProgram:
     backend: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    several_classes: ClassVar[bool] = True
+
     @property
     def promises_tol(self) -> bool:
         """True: a missed tolerance is an error."""
@@ -75,8 +79,10 @@ class OccupancyProgram:
 
         Its variable is named ``occupancy`` [pairs]; its constraints are labelled ``flow`` [S],
         ``mass``, ``nonnegative`` [pairs] and the names of the problem's own. Pairs that a KL term
-        excludes are not in it.
+        excludes are not in it. Averages that depend on the start have a second variable, ``transient`` [pairs].
         """
+        if has_several(problem):
+            return build_program(problem)
         cvxpy = load_cvxpy()
         form = formulate(problem)
         kept, states = support(form)
@@ -104,9 +110,12 @@ class OccupancyProgram:
     ) -> Iterator[Iterate]:
         """Yield once: the policy of the backend's occupancy, with its duals as values."""
         backend = Backend(self._backend(problem), self.options)
+        options = {**BACKEND_OPTIONS.get(backend.name, {}), **self.options}
         if problem.criterion == "total":
-            options = {**BACKEND_OPTIONS.get(backend.name, {}), **self.options}
             yield from total_program(problem, backend.name, options)
+            return
+        if has_several(problem):
+            yield from multichain_program(problem, backend.name, options)
             return
         form = formulate(problem)
         if form.concave:

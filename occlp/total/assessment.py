@@ -12,6 +12,7 @@ from scipy.sparse import csgraph
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
 from occlp.chain import Chain, base_value, policy_chain
+from occlp.resolvent import closed_labels
 from occlp.total.form import TotalForm
 from occlp.total.transient import Transient
 
@@ -73,17 +74,6 @@ def assess_total(total: TotalForm, probabilities: FloatArray) -> TotalAssessment
     pair_visits = np.zeros(base.n_pairs)
     pair_visits[taken] = visits[base.states[taken]] * probabilities[taken]
     return TotalAssessment(chain, worth, pair_visits, objective, lower, proof, reached & ~total.goal)
-
-
-def closed_labels(matrix: AnyArray) -> tuple[AnyArray, BoolArray]:
-    """Strong component of each state, [S], and which components are closed."""
-    count, labels = csgraph.connected_components(matrix, directed=True, connection="strong")
-    coo = sparse.coo_array(matrix)
-    positive = coo.data > 0
-    tails, heads = labels[coo.row[positive]], labels[coo.col[positive]]
-    closed = np.ones(count, dtype=np.bool_)
-    closed[tails[tails != heads]] = False
-    return labels, closed
 
 
 def _end_values(

@@ -11,8 +11,8 @@ from occlp._typing import FloatArray, IntArray
 from occlp.chain import base_value, pair_residuals
 from occlp.graph import maximal_end_components
 from occlp.kernels.backup import EPS
+from occlp.resolvent import closed_labels
 from occlp.standard import StandardForm
-from occlp.total.assessment import closed_labels
 from occlp.total.form import TotalForm
 from occlp.total.reduction import Reduction, priced_reduction
 from occlp.total.transient import Transient

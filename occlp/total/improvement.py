@@ -13,7 +13,8 @@ import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray
 from occlp.chain import pair_residuals
-from occlp.total.assessment import closed_labels, gain_sign
+from occlp.resolvent import closed_labels
+from occlp.total.assessment import gain_sign
 from occlp.total.bound import greedy, is_proper
 from occlp.total.reduction import Reduction
 from occlp.total.transient import Transient

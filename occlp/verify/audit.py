@@ -7,6 +7,8 @@ from the user's model, with ρ = r − c + γPV − V and c the offset of the ce
   for max ρ), where the rewards in ρ are less y·(C − b) for prices y of the right sign;
 * the policy earns at least  c + (1 − γ) μ0·W + min Σ_a π ρ_W  (KL: less τ KL(d ‖ d0)).
 
+With gains G (`occlp.verify.gain`) for averages that depend on the start, μ0·G is added and G taken off in ρ.
+
 The first, with the rewards left out, proves that constraints cannot be met. When minimising, the two
 swap sides. The audit trusts the model, the policy and the prior's definition, and takes from the
 certificate only V, W, the prices and the claims that it checks.
@@ -24,6 +26,7 @@ from occlp.errors import AuditFailed
 from occlp.problem import as_problem
 from occlp.verify.figures import check_figures, occupancy_of
 from occlp.verify.fractions import check_proof
+from occlp.verify.gain import gains_of, mean_gain
 from occlp.verify.majorants import check_majorant, shortfall
 from occlp.verify.terms import Real, bonus_of, size_of, upper_of, value_of
 from occlp.verify.total import check_total
@@ -106,11 +109,14 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     shift = Real(sign * certificate.shift)
     earned = np.zeros(mdp.n_pairs, dtype=Real) if problem.utility is not None else sign * mdp.pair_rewards.astype(Real)
     earned = earned - shift
-    scores = _residuals(problem, earned - charge, values)
+    gain, own_gain = gains_of(problem, policy, certificate)
+    states = mdp.pairs.states
+    scores = _residuals(problem, earned - charge - gain[states], values)
     setting = problem.regularizer or problem.utility
-    above = shift + _base(problem, values) + upper_of(problem, setting, scores, certificate.dual, occupancy_of)
-    residuals = _residuals(problem, earned + bonus_of(problem, policy), own)
-    below = _lower(problem, policy, shift, residuals, certificate, own)
+    above = shift + _base(problem, values) + mean_gain(problem, gain)
+    above += upper_of(problem, setting, scores, certificate.dual, occupancy_of)
+    residuals = _residuals(problem, earned + bonus_of(problem, policy) - own_gain[states], own)
+    below = _lower(problem, policy, shift + mean_gain(problem, own_gain), residuals, certificate, own)
     claims = sorted((sign * certificate.lower, sign * certificate.upper))
     if not above <= claims[1] + slack:
         raise AuditFailed(f"policies better than the certificate's bound are not excluded: {above} > {claims[1]}.")

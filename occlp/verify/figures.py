@@ -10,6 +10,7 @@ from scipy.sparse.linalg import splu
 
 from occlp.errors import AuditFailed
 from occlp.terms import Utility
+from occlp.verify.gain import check_gain, closed_classes, long_run
 from occlp.verify.terms import Real, bonus_of, size_of, value_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def occupancy_of(problem: Problem, policy: Policy) -> Any:
     mdp = problem.mdp
     states, weights = mdp.pairs.states, policy.pair_probabilities
     chain = _chain(problem, policy)
+    if problem.rest == 0 and closed_classes(chain).max() > 0:
+        occupancy = long_run(chain, mdp.initial)[states] * weights.astype(Real)
+        return occupancy / occupancy.sum()
     entries = sparse.coo_array(chain)
     away = entries.row != entries.col
     source, target, flow = entries.row[away], entries.col[away], problem.discount * entries.data[away]
@@ -90,6 +94,8 @@ def check_figures(problem: Problem, result: Result) -> None:
     share = outflow[mdp.pairs.states] * result.policy.pair_probabilities
     if not np.abs(share - occupancy).sum() <= 1e-9:
         raise AuditFailed("the occupancy is not that of the policy.")
+    if result.state_gains is not None and not np.abs(occupancy - occupancy_of(problem, result.policy)).sum() <= 1e-8:
+        raise AuditFailed("the occupancy does not start from the initial distribution.")
     _check_objective(problem, result, occupancy)
     _check_values(problem, result)
     costs = {"reward": mdp.pair_rewards, **mdp.pair_costs}
@@ -155,7 +161,10 @@ def _check_values(problem: Problem, result: Result) -> None:
     if not np.isfinite(values).all():
         return  # an overflow of the return scale is reported as infinity
     size = float(np.abs(mdp.pair_rewards).max()) + float(np.abs(values).max()) + 1e-300
-    gain = result.expected["reward"] if problem.rest == 0 else 0.0
+    gain: Any = 0.0
+    if problem.rest == 0:
+        check_gain(problem, result, chain)
+        gain = np.asarray(result.gain)[mdp.pairs.states]
     action_values = mdp.pair_rewards - gain + problem.discount * (mdp.transitions @ values)
     means = np.add.reduceat(result.policy.pair_probabilities * action_values, first)
     for name, claimed, found in (
