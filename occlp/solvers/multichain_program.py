@@ -71,10 +71,10 @@ def multichain_program(problem: Problem, backend: str, options: Mapping[str, Any
     proof = _best(problem, replace(form, rewards=rewards))
     policy = _policy(form, answer, proof.policy)
     if policy is None and problem.limits:
+        earned = form.to_user(float(form.rewards @ answer.frequencies))
         raise SolverFailure(
             "the best long-run frequencies take a lottery over policies at the start; no stationary policy has them. "
-            f"They would earn {form.to_user(float(form.rewards @ answer.frequencies)):.6g}. Relax a constraint, or ask a "
-            "discounted question with a discount near 1."
+            f"They would earn {earned:.6g}. Relax a constraint, or ask a discounted question with a discount near 1."
         )
     factor = form.sign * form.scale
     yield Iterate(
