@@ -341,8 +341,7 @@ class TestTotals:
         [row] = rows("solve", "hillier-lieberman-employment", "--horizon", 4, "--constraint", "idle <= 78")
         assert row["objective"] == pytest.approx(185 + 2 / 3)
         found = rows("compare", "die-stopping", "--horizon", 3)
-        assert [row["objective"] for row in found] == pytest.approx([14 / 3] * len(found))
-        assert len(found) == 3
+        assert [row["objective"] for row in found] == pytest.approx([14 / 3] * 5, rel=1e-6)
 
     def test_states_of_a_horizon_are_shown_with_their_time(self):
         done = run("solve", "machine-repair", "--horizon", 2)

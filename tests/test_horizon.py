@@ -562,3 +562,10 @@ class TestTotalRewards:
         there = oc.evaluate(total(exiting, goal=n), oc.Policy.uniform(exiting))
         np.testing.assert_allclose(there.state_values[:n], here.state_values, rtol=0, atol=1e-8 * scale)
         np.testing.assert_allclose(there.occupancy[:n], here.visits, rtol=1e-9, atol=1e-12)
+
+    def test_gradients_reach_the_same_plan(self):
+        mdp = oc.instances.get("machine-repair")
+        best = oc.backward_induction(mdp, 4)
+        result = oc.solve(total(mdp.unrolled(4)), solver=oc.NaturalPolicyGradient())
+        assert abs(result.objective - best.objective) < 1e-6
+        assert (oc.by_time(result).policy.choice[0] == best.policy.choice[0])[0]

@@ -85,8 +85,12 @@ class TestPublished:
         embedded = oc.MDP.from_pairs(origin, target, np.eye(5, dtype=int)[list(target)], strings(reward), initial=0)
         process = oc.semi_markov(embedded, time)
         policy = oc.Policy.deterministic(process.mdp, [4, 0, 1, 2, 3])
-        evaluation = oc.evaluate(oc.Problem(process.mdp, criterion="average"), policy)
-        assert abs(evaluation.objective - 4) < 1e-13
+        problem = oc.Problem(process.mdp, criterion="average")
+        assert abs(oc.evaluate(problem, policy).objective - 4) < 1e-13
+        result = oc.solve(problem)
+        assert abs(result.objective - 4) < 1e-9
+        assert result.policy.actions == policy.actions
+        np.testing.assert_allclose(result.gain, 4, rtol=1e-9)
         rows = rows_of(process.mdp)
         mass = stationary(rows, policy.choice.tolist())
         assert sum(m * process.mdp.exact.rewards[k] for m, k in zip(mass, policy.choice, strict=True)) == 4

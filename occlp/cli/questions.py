@@ -110,7 +110,7 @@ def default_methods(problem: oc.Problem) -> str:
         return "lp,kl"
     if problem.limits:
         return "lp" if problem.criterion == "total" else "lp,dec"
-    return "lp,vi,pi,pg,npg" if problem.criterion == "discounted" else "lp,vi,pi"
+    return "lp,vi,pi" if problem.criterion == "average" else "lp,vi,pi,pg,npg"
 
 
 def read_solvers(names: Sequence[str], backend: str | None) -> list[oc.Solver]:

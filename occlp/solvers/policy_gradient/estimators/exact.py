@@ -92,12 +92,14 @@ def _general(form: StandardForm, probabilities: FloatArray) -> Estimate:
 
 def _total(total: TotalForm, probabilities: FloatArray) -> Estimate:
     form, found = total.base, assess_total(total, probabilities)
-    if not np.isfinite(found.objective) or not np.isfinite(found.visits).all():
-        nothing = np.zeros(form.n_pairs)  # a policy that need not end has no gradient, and loses every comparison
-        return Estimate(nothing, nothing, nothing, -np.inf)
     values = np.where(np.isfinite(found.values), found.values, 0.0)
     scores, _ = pair_residuals(form, values, None)
     mass = np.add.reduceat(found.visits, form.start[:-1])
+    endless = np.isinf(mass)  # states that are never left for good; they do not matter if no action there does
+    if not np.isfinite(found.objective) or scores[endless[form.states]].any():
+        nothing = np.zeros(form.n_pairs)  # a policy that need not end has no gradient, and loses every comparison
+        return Estimate(nothing, nothing, nothing, -np.inf)
+    mass[endless] = 0.0
     scores = np.where(mass[form.states] > 0, scores, 0.0)
     return _estimate(form, probabilities, found.objective, mass, scores, values)
 
