@@ -70,7 +70,7 @@ class TestPublished:
         assert abs(values.sum() - 36.64742873696038) < 1e-11
 
     def test_the_best_cycle_of_tijms(self):
-        # Tijms (2003), Exercise 7.3: the best ratio of reward to time is 4, round 4 -> 3 -> 2 -> 1 -> 0 -> 4
+        # Tijms (2003), Exercise 7.3: the best ratio of reward to time is 4, as on 4 -> 3 -> 2 -> 1 -> 0 -> 4
         origin, target = zip(*((s, a) for s in range(5) for a in range(5) if s != a), strict=True)
         reward = [8, 12, 6, 6, 20, 2, 14, 16, 16, 2, 18, 16, 6, 10, 20, 6, 8, 16, 20, 8]
         time = [3, 6, 3, 2, 4, 1, 7, 5, 5, 1, 6, 8, 3, 8, 5, 2, 2, 5, 9, 2]
@@ -89,7 +89,6 @@ class TestPublished:
         assert abs(oc.evaluate(problem, policy).objective - 4) < 1e-13
         result = oc.solve(problem)
         assert abs(result.objective - 4) < 1e-9
-        assert result.policy.actions == policy.actions
         np.testing.assert_allclose(result.gain, 4, rtol=1e-9)
         rows = rows_of(process.mdp)
         mass = stationary(rows, policy.choice.tolist())
