@@ -97,6 +97,7 @@ from .solvers import NaturalPolicyGradient as NaturalPolicyGradient
 from .solvers import OccupancyProgram as OccupancyProgram
 from .solvers import PolicyGradient as PolicyGradient
 from .solvers import PolicyIteration as PolicyIteration
+from .solvers import PrimalDualGradient as PrimalDualGradient
 from .solvers import Reinforce as Reinforce
 from .solvers import SoftPolicyIteration as SoftPolicyIteration
 from .solvers import ValueIteration as ValueIteration

@@ -18,6 +18,7 @@ from occlp.solvers.policy_gradient import (
     MirrorDescent,
     NaturalPolicyGradient,
     PolicyGradient,
+    PrimalDualGradient,
     Reinforce,
 )
 from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
@@ -37,6 +38,7 @@ __all__ = [
     "OccupancyProgram",
     "PolicyGradient",
     "PolicyIteration",
+    "PrimalDualGradient",
     "Reinforce",
     "SoftPolicyIteration",
     "Solver",

@@ -14,6 +14,7 @@ from occlp.solvers.policy_gradient.presets import (
     NaturalPolicyGradient,
     Reinforce,
 )
+from occlp.solvers.policy_gradient.primal_dual import PrimalDualGradient
 
 __all__ = [
     "A2C",
@@ -24,6 +25,7 @@ __all__ = [
     "MirrorDescent",
     "NaturalPolicyGradient",
     "PolicyGradient",
+    "PrimalDualGradient",
     "Reinforce",
     "all_trajectories",
     "estimators",

@@ -75,7 +75,7 @@ class PolicyGradient:
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
         if problem.constraints:
-            return "it follows the objective and cannot keep constraints; Decomposition and OccupancyProgram can"
+            return "it cannot keep constraints; PrimalDualGradient, Decomposition and OccupancyProgram can"
         return self.estimator.unsupported(problem)
 
     def iterate(

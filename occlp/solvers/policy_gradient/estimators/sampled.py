@@ -75,6 +75,11 @@ class TrajectoryEstimator(Estimator):
         """What is subtracted in each state: None, "values", "average", "learned" or an array [S]."""
         return None
 
+    @property
+    def learns(self) -> bool:
+        """Whether what is subtracted is learnt during a run."""
+        return isinstance(self.base, str) and self.base != "values"
+
     def rate(self, seen: FloatArray, before: FloatArray) -> FloatArray:
         """Return how far a learnt value moves towards a sample's mean, [S], by its visits now and before."""
         return seen / np.maximum(seen + before, 1.0)
@@ -148,15 +153,14 @@ class TrajectoryEstimator(Estimator):
     def prepare(self, problem: Problem, rng: np.random.Generator) -> Callable[[FloatArray], Estimate]:
         """Return the function that samples; what is learnt lives in it."""
         learnt, visits = np.zeros(problem.mdp.n_states), np.zeros(problem.mdp.n_states)
-        learns = isinstance(self.base, str) and self.base != "values"
 
         def estimate(probabilities: FloatArray) -> Estimate:
             nonlocal learnt, visits
             policy = Policy.from_pairs(problem.mdp, probabilities)
             sample = self.sample(problem, policy, rng)
-            values = learnt if learns else self.values(problem, policy)
+            values = learnt if self.learns else self.values(problem, policy)
             found = self.gather(problem, sample, self.signals(problem, sample, values), policy.pair_probabilities)
-            if learns:
+            if self.learns:
                 learnt, visits = self.learn(problem, sample, learnt, visits)
             return found
 

@@ -1,0 +1,122 @@
+"""Constraints by gradients: near the optimum of column generation, feasible, and averages that settle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import occlp as oc
+from occlp.errors import InvalidProblem, Unsupported
+
+MACHINE = oc.instances.get("machine-repair")
+GARNET = oc.instances.get("garnet", n_states=8, n_actions=3, branching=3, n_costs=2, seed=4, discount=0.9)
+
+
+def garnet_problem(**settings):
+    """Two limits somewhat below what the optimum uses."""
+    best = oc.solve(GARNET)
+    limits = {}
+    for name in ("cost0", "cost1"):
+        cost = GARNET.replace(rewards=GARNET.costs[name])
+        least = oc.solve(oc.Problem(cost, sense="minimize")).objective
+        limits[name] = oc.expected(name) <= 0.25 * least + 0.75 * best.expected[name]
+    return oc.Problem(GARNET, constraints=limits, **settings)
+
+
+PROBLEMS = {
+    "machine": oc.Problem(MACHINE, constraints=[oc.expected("wear") <= 0.25]),
+    "costs": oc.Problem(
+        MACHINE.replace(rewards=-100 * MACHINE.pair_rewards),
+        sense="minimize",
+        constraints=[oc.expected("wear") <= 0.25],
+    ),
+    "at least": oc.Problem(MACHINE, constraints=[oc.expected("wear") >= 0.5]),
+    "exactly": oc.Problem(MACHINE, constraints=[oc.expected("wear") == 0.3]),
+    "average": oc.Problem(
+        MACHINE.replace(discount=None), criterion="average", constraints=[oc.expected("wear") <= 0.25]
+    ),
+    "entropy": oc.Problem(
+        MACHINE, constraints=[oc.expected("wear") <= 0.25], regularizer=oc.PolicyEntropy(strength=0.5)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["machine", "costs", "at least", "average", "entropy"])
+def test_averages_approach_the_optimum_and_its_prices(name):
+    problem = PROBLEMS[name]
+    result, best = oc.solve(problem, oc.PrimalDualGradient(steps=400)), oc.solve(problem)
+    size = np.ptp(problem.mdp.pair_rewards)
+    assert result.certificate.violation <= 1e-7
+    assert abs(result.objective - best.objective) < 0.005 * size
+    assert result.gap >= abs(best.objective - result.objective) - 1e-7 * size
+    assert result.status in (oc.Status.BOUNDED, oc.Status.CERTIFIED)
+
+
+def test_several_constraints():
+    problem = garnet_problem()
+    result, best = oc.solve(problem, oc.PrimalDualGradient(steps=400)), oc.solve(problem)
+    assert best.objective - result.objective < 0.02
+    assert result.certificate.violation <= 1e-8
+
+
+def test_prices_are_those_of_the_optimum():
+    problem = PROBLEMS["machine"]
+    *_, last = oc.PrimalDualGradient(steps=600).iterate(problem, tol=0.0, rng=np.random.default_rng(0))
+    assert last.multipliers["wear"] == pytest.approx(oc.solve(problem).multipliers["wear"], rel=0.05)
+
+
+def test_equalities_are_approached():
+    """A single point is hit by no average; the violation says how near it came."""
+    *_, last = oc.PrimalDualGradient(steps=600).iterate(PROBLEMS["exactly"], tol=0.0, rng=np.random.default_rng(0))
+    assert oc.evaluate(MACHINE, last.policy).expected["wear"] == pytest.approx(0.3, abs=0.01)
+
+
+def test_last_iterates_cycle_where_averages_settle():
+    problem, spreads = PROBLEMS["machine"], []
+    for average in (True, False):
+        steps = oc.PrimalDualGradient(steps=400, average=average).iterate(problem, tol=0, rng=np.random.default_rng(0))
+        wear = [oc.evaluate(MACHINE, step.policy).expected["wear"] for step in steps]
+        spreads.append(np.ptp(wear[200:]))
+    assert spreads[1] > 10 * spreads[0]
+    assert spreads[1] > 0.05
+
+
+def test_samples_in_the_place_of_the_model():
+    estimator = oc.estimators.MonteCarlo(trajectories=64)
+    solver = oc.PrimalDualGradient(step_size=0.2, price_step=0.2, steps=300, estimator=estimator)
+    result, best = oc.solve(PROBLEMS["machine"], solver, rng=0), oc.solve(PROBLEMS["machine"])
+    assert result.samples > 100_000
+    assert result.certificate.violation <= 1e-7
+    assert best.objective - result.objective < 0.5
+    assert result.gap >= best.objective - result.objective - 1e-7
+
+
+def test_features_in_the_place_of_tables():
+    features = np.eye(6).reshape(3, 2, 6)[:, :, :5]
+    solver = oc.PrimalDualGradient(steps=300, parametrization=oc.parametrizations.LogLinear(features))
+    result, best = oc.solve(PROBLEMS["machine"], solver), oc.solve(PROBLEMS["machine"])
+    assert best.objective - result.objective < 0.1
+
+
+def test_without_constraints_it_is_the_natural_gradient():
+    first = list(
+        oc.PrimalDualGradient(0.3, steps=3, average=False).iterate(
+            oc.Problem(MACHINE), tol=0, rng=np.random.default_rng(0)
+        )
+    )
+    unit = 0.3 * (1 - 0.95) / 16  # rewards of size one are the machine's divided by 16
+    other = list(oc.NaturalPolicyGradient(unit, 3).iterate(oc.Problem(MACHINE), tol=0, rng=np.random.default_rng(0)))
+    for one, two in zip(first, other, strict=True):
+        np.testing.assert_allclose(one.policy.pair_probabilities, two.policy.pair_probabilities, rtol=1e-9)
+
+
+def test_what_it_does_not_answer():
+    with pytest.raises(Unsupported, match="utility has no reward"):
+        oc.solve(oc.Problem(MACHINE, utility=oc.StateEntropy()), oc.PrimalDualGradient())
+    with pytest.raises(Unsupported, match="a term besides"):
+        oc.solve(PROBLEMS["entropy"], oc.PrimalDualGradient(estimator=oc.estimators.MonteCarlo()))
+    with pytest.raises(InvalidProblem, match="learns values"):
+        oc.PrimalDualGradient(estimator=oc.estimators.GAE())
+    for settings in ({"step_size": 0}, {"price_step": -1}, {"steps": -1}):
+        with pytest.raises(InvalidProblem):
+            oc.PrimalDualGradient(**settings)
