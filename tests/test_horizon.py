@@ -392,6 +392,18 @@ class TestTimedPolicy:
         earned = np.nansum(visits * INVENTORY.rewards)
         assert abs(earned - oc.backward_induction(INVENTORY, 3).objective) < 1e-14
 
+    def test_expected_totals_are_those_of_the_unrolled_model(self):
+        mdp = oc.instances.get("machine-repair", discount="9/10")
+        salvage = {"reward": [3, 2, 1], "wear": ["1/2", "0", "4"]}
+        plan = oc.backward_induction(mdp, 5, terminal=[3, 2, 1])
+        found = plan.policy.expected_total(mdp, salvage)
+        unrolled = mdp.unrolled(5, salvage)
+        evaluation = oc.evaluate(total(unrolled), plan.policy.on(unrolled))
+        assert found["reward"] == pytest.approx(plan.objective, rel=1e-14)
+        assert found["reward"] == pytest.approx(evaluation.objective, rel=1e-14)
+        assert found["wear"] == pytest.approx(evaluation.expected_total["wear"], rel=1e-14)
+        assert plan.policy.expected_total(mdp)["wear"] < found["wear"]
+
     def test_visits_of_another_model(self):
         with pytest.raises(oc.InvalidProblem, match="another model"):
             self.plan().visits(oc.instances.get("machine-repair"))

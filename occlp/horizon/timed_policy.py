@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from occlp._typing import AnyArray, FloatArray, IntArray, frozen
 from occlp.errors import InvalidProblem
 from occlp.model import MDP, Pairs
 from occlp.model.stages import StageLabels
+from occlp.model.unrolling import read_terminal
 from occlp.policy import Policy
 
 
@@ -109,19 +112,43 @@ class TimedPolicy:
 
         Raises `InvalidProblem` for a model with other pairs.
         """
+        return np.array([visits for visits, _ in self._forward(mdp)]).reshape(self.horizon, self.pairs.n_pairs)
+
+    def expected_total(self, mdp: MDP, terminal: Any = None) -> dict[str, float]:
+        """Expected discounted totals of the reward and of every cost over the steps, as `MDP.unrolled` counts them.
+
+        Parameters
+        ----------
+        mdp : MDP
+            On the same pairs.
+        terminal : array [S], or mapping of name to array [S], optional
+            Salvage values.
+        """
+        salvage = {name: np.asarray(values, dtype=np.float64) for name, values in read_terminal(terminal, mdp).items()}
+        numbers = {"reward": mdp.pair_rewards, **mdp.pair_costs}
+        totals: dict[str, list[float]] = {name: [] for name in numbers}
+        power, mass = 1.0, mdp.initial
+        for visits, following in self._forward(mdp):
+            mass = following
+            for name, values in numbers.items():
+                totals[name].append(power * float(visits @ values))
+            power *= 1.0 if mdp.discount is None else mdp.discount
+        for name, values in salvage.items():
+            totals[name].append(power * float(mass @ values))
+        return {name: math.fsum(parts) for name, parts in totals.items()}
+
+    def _forward(self, mdp: MDP) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Visits of each step, [pairs], and where it leads, [S]."""
         if not mdp.pairs.same_as(self.pairs):
             raise InvalidProblem("the policy belongs to another model: its pairs are not those of the model.")
-        matrix = mdp.transitions
-        leaving = matrix.sum(axis=1)  # the probability of staying takes up what a row misses
-        out = np.zeros((self.horizon, self.pairs.n_pairs))
+        matrix, states = mdp.transitions, self.pairs.states
+        missing = 1.0 - np.asarray(matrix.sum(axis=1)).ravel()  # staying takes up what a row misses
         mass = mdp.initial
         for time in range(self.horizon):
             probabilities = self.randomized[time] if self.randomized is not None else self._rule(time)
-            out[time] = mass[self.pairs.states] * probabilities
-            mass = out[time] @ matrix + np.bincount(
-                self.pairs.states, weights=out[time] * (1.0 - leaving), minlength=mdp.n_states
-            )
-        return out
+            visits = mass[states] * probabilities
+            mass = visits @ matrix + np.bincount(states, weights=visits * missing, minlength=mdp.n_states)
+            yield visits, mass
 
     def visits(self, mdp: MDP) -> FloatArray:
         """Expected visits as a [T, S, A] table; each step sums to one."""
