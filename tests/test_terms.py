@@ -264,6 +264,13 @@ def test_entropic_bounds_are_attained_to_rounding_at_every_strength(name, streng
     assert np.isfinite(term.gradient(np.where(term.support, 1.0, 0.0) / term.support.sum())[term.support]).all()
 
 
+@pytest.mark.parametrize("name", WITH_STRENGTH)
+def test_curvatures_are_finite_where_there_is_no_mass(name):
+    """Warnings are errors, so nothing overflows on the way."""
+    hessian = term_of(name, 1e9).hessian(np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]))
+    assert np.isfinite(hessian.toarray()).all()
+
+
 def test_strong_penalties_keep_their_digits():
     """τ log Σ d0 exp(q/τ) is d0·q + Var(q)/2τ for large τ; at τ = 1e9 the plain formula has lost both."""
     q, prior = np.array([0.3, -1.0, 0.25, 1.0, 0.999, -0.5]), occupancy_of(FULL)

@@ -19,6 +19,9 @@ from occlp.policy import Policy
 #: Distance from 1 to the next double.
 EPS = float(np.finfo(np.float64).eps)
 
+#: Masses below this have the curvature of this one, which a strength of 1e9 does not make infinite.
+LEAST_MASS = 1e-200
+
 
 @dataclass(frozen=True, eq=False)
 class Binding:

@@ -15,7 +15,7 @@ from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
-from occlp.terms.base import Binding, Regularizer, Term, check_reference, check_strength, log_of
+from occlp.terms.base import LEAST_MASS, Binding, Regularizer, Term, check_reference, check_strength, log_of
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class JointTerm(Term):
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ / d on the diagonal."""
-        return sparse.diags_array(-self.strength / np.maximum(occupancy, 1e-300))
+        return sparse.diags_array(-self.strength / np.maximum(occupancy, LEAST_MASS))
 
 
 class PolicyTerm(Term):
@@ -247,7 +247,7 @@ class PolicyTerm(Term):
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ (1/d − 1/d(s) within a state)."""
-        mass = np.maximum(occupancy, 1e-300)
+        mass = np.maximum(occupancy, LEAST_MASS)
         totals = np.add.reduceat(mass, self.start[:-1])
         shape = (len(totals), len(mass))
         member = sparse.csr_array((np.ones(len(mass)), np.arange(len(mass)), self.start), shape=shape)

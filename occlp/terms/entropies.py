@@ -12,7 +12,7 @@ from scipy.special import entr, logsumexp
 from occlp._typing import FloatArray, IntArray
 from occlp.convex import load_cvxpy
 from occlp.model import MDP
-from occlp.terms.base import Binding, ConcaveUtility, Regularizer, Term, check_strength, log_of
+from occlp.terms.base import LEAST_MASS, Binding, ConcaveUtility, Regularizer, Term, check_strength, log_of
 from occlp.terms.divergences import JointTerm, PolicyTerm
 
 
@@ -138,7 +138,7 @@ class StateTerm(Term):
 
     def low_rank(self, occupancy: FloatArray) -> tuple[Any, FloatArray]:
         """Which pair belongs to which state, and τ / d(s)."""
-        totals = np.maximum(np.add.reduceat(occupancy, self.start[:-1]), 1e-300)
+        totals = np.maximum(np.add.reduceat(occupancy, self.start[:-1]), LEAST_MASS)
         shape = (len(totals), len(occupancy))
         member = sparse.csr_array((np.ones(len(occupancy)), np.arange(len(occupancy)), self.start), shape=shape)
         return member, self.strength / totals
