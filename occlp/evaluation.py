@@ -365,7 +365,9 @@ def _values(
         values = chain.resolvent.columns(chain.rewards)
     else:
         values = relative + (objective - form.rest * float(form.initial @ bracket.high)) / form.rest
-    rho, _ = pair_residuals(form, bracket.high, bracket.low)
+    # The bias of several classes differs from h by a constant for each.
+    high, low = (bracket.high, bracket.low) if bracket.gain is None else (values, None)
+    rho, _ = pair_residuals(form, high, low)
     mean = np.add.reduceat(rho * policy.pair_probabilities, form.start[:-1])
     return values, rho - mean[form.states]
 

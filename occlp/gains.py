@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Entries of rows that may be looked at in fractions, where doubles leave a sign open.
 EXACT_ENTRIES = 200_000
+#: Gains that differ by less than this share of the largest are taken for equal.
+ROUNDING = 1e-13
 #: By how many roundings gains are moved, one after the other, until their condition holds.
 SHIFTS = (0.0, 8.0, 64.0, 1024.0, 32768.0)
 
@@ -70,10 +72,20 @@ def drifts(matrix: Any, states: AnyArray, gain: FloatArray) -> tuple[FloatArray,
     return out, error
 
 
+def snapped(gain: FloatArray) -> FloatArray:
+    """Gains with those made equal, to the largest, that differ by no more than rounding."""
+    order = np.argsort(gain, kind="stable")
+    ordered = gain[order]
+    last = np.append(np.diff(ordered) > ROUNDING * float(np.abs(gain).max()), True)
+    out = np.empty_like(gain)
+    out[order] = ordered[last][np.cumsum(last) - last]
+    return out
+
+
 def differing(matrix: Any, states: AnyArray, gain: FloatArray) -> FloatArray:
     """Probability of moving to a state of another gain, of every row, [rows]."""
     rows = np.repeat(np.arange(len(states)), np.diff(matrix.indptr))
-    other = np.abs(gain[matrix.indices] - gain[states[rows]]) > 1e-13 * float(np.ptp(gain))
+    other = gain[matrix.indices] != gain[states[rows]]
     return np.asarray(np.bincount(rows[other], matrix.data[other], len(states)), dtype=np.float64)
 
 

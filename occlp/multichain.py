@@ -17,7 +17,7 @@ import numpy as np
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray
 from occlp.certificate import UpperBound, priced
 from occlp.chain import pair_residuals
-from occlp.gains import SHIFTS, certain_sign, differing, drifts, mean_gain
+from occlp.gains import SHIFTS, certain_sign, differing, drifts, mean_gain, snapped
 from occlp.graph import EndComponents, Quotient, TransitionGraph, collapse, maximal_end_components, transition_graph
 from occlp.kernels.backup import EPS
 from occlp.problem import Problem
@@ -160,7 +160,7 @@ class Gains:
     def _multiple(self, gain: FloatArray, scores: FloatArray) -> float:
         """How many gains to add to the values, so that pairs which lose gain do not matter: a power of two."""
         drift, _ = drifts(self.form.transitions, self.form.states, gain)
-        moving = differing(self.form.transitions, self.form.states, gain)
+        moving = differing(self.form.transitions, self.form.states, snapped(gain))
         strict = -drift > TIED * moving * float(np.ptp(gain))
         if not strict.any() or strict.all():
             return 0.0

@@ -14,7 +14,7 @@ import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray
 from occlp.chain import Chain, pair_residuals, policy_chain
-from occlp.gains import differing, drifts, solve_gains
+from occlp.gains import differing, drifts, snapped, solve_gains
 from occlp.kernels import backup
 from occlp.model import Pairs
 from occlp.parallel import run_rows
@@ -62,7 +62,7 @@ def multichain_iterations(
         gain, values = solve_gains(chain)
         if bias:
             values = values - chain.averages(values)
-        yield Step(policy, gain, values)
+        yield Step(policy, snapped(gain), values)
         seen.add(hash(policy.pair_probabilities.tobytes()))
         better = _improved(form, policy, gain, values, chain if bias else None)
         if better is None or hash(better.pair_probabilities.tobytes()) in seen:
@@ -75,44 +75,44 @@ def _improved(
 ) -> Policy | None:
     """Switch every state that an action improves, first by gain, then by value, then (with a chain) by bias."""
     probabilities, first = policy.pair_probabilities, form.start[:-1]
-    drift, error = drifts(form.transitions, form.states, gain)
-    doubt = error + GAIN_TIE * float(np.ptp(gain)) * differing(form.transitions, form.states, gain)
+    levels = snapped(gain)
+    drift, error = drifts(form.transitions, form.states, levels)
+    doubt = error + GAIN_TIE * float(np.ptp(gain)) * differing(form.transitions, form.states, levels)
     rising, tied = _best(form, drift - doubt), np.abs(drift) <= doubt
     switch = (drift - doubt)[rising] > 0
     choice = rising
+    if switch.any():  # with higher gains elsewhere, relative values say nothing yet
+        return _switched(form, policy, switch, choice)
     scores, score_error = pair_residuals(form, values, None, form.rewards - gain[form.states])
     size = float(np.abs(values).max(initial=1.0))
     tied |= probabilities > 0
-    switch, choice = _second(form, probabilities, (scores, score_error + VALUE_TIE * size, tied), (switch, choice))
+    switch, choice = _among_tied(form, probabilities, (scores, score_error + VALUE_TIE * size, tied))
     if chain is not None and not switch.any():
         mean = np.add.reduceat(scores * probabilities, first)
         tied &= scores >= mean[form.states] - 1e3 * VALUE_TIE * size
         following = chain.resolvent.columns(-values)
         onward, onward_error = drifts(form.transitions, form.states, following)
         size = float(np.abs(following).max(initial=1.0))
-        found = (onward, onward_error + 1e3 * VALUE_TIE * size, tied)
-        switch, choice = _second(form, probabilities, found, (switch, choice))
-    if not switch.any():
-        return None
-    new = np.where(switch[form.states], 0.0, probabilities)
+        switch, choice = _among_tied(form, probabilities, (onward, onward_error + 1e3 * VALUE_TIE * size, tied))
+    return _switched(form, policy, switch, choice) if switch.any() else None
+
+
+def _switched(form: StandardForm, policy: Policy, switch: BoolArray, choice: IntArray) -> Policy:
+    """Take the chosen pair in the states that switch."""
+    new = np.where(switch[form.states], 0.0, policy.pair_probabilities)
     new[choice[switch]] = 1.0
     return Policy.from_pairs(policy.pairs, new)
 
 
-def _second(
-    form: StandardForm,
-    probabilities: FloatArray,
-    found: tuple[FloatArray, FloatArray, BoolArray],
-    before: tuple[BoolArray, IntArray],
+def _among_tied(
+    form: StandardForm, probabilities: FloatArray, found: tuple[FloatArray, FloatArray, BoolArray]
 ) -> tuple[BoolArray, IntArray]:
-    """Further switches, by scores with their doubts among the tied pairs, in states that do not switch yet."""
+    """States that switch, and the pair of each, by scores with their doubts among the tied pairs."""
     scores, doubts, tied = found
-    switch, choice = before
     best = _best(form, np.where(tied, scores, -np.inf))
     # A policy that keeps mass on an inferior action must give it up.
     worst = np.minimum.reduceat(np.where(probabilities > 0, scores, np.inf), form.start[:-1])
-    more = ~switch & (scores[best] - worst > 2.0 * doubts[best])
-    return switch | more, np.where(more, best, choice)
+    return scores[best] - worst > 2.0 * doubts[best], best
 
 
 def _best(form: StandardForm, scores: FloatArray) -> IntArray:
