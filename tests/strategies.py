@@ -134,6 +134,23 @@ def sketches(
     )
 
 
+@st.composite
+def drifting_sketches(draw, max_states=4, max_actions=2):
+    """Models without a discount whose averages may depend on the start: loops, one-way moves, and what leads to both."""
+    n, n_actions = draw(st.integers(2, max_states)), draw(st.integers(1, max_actions))
+    rows, rewards = {}, {}
+    for s in range(n):
+        for a in range(n_actions):
+            if a and draw(st.booleans()):
+                continue
+            kind = draw(st.sampled_from(["loop", "move", "chance", "chance"]))
+            target = s if kind == "loop" else draw(st.integers(0, n - 1))
+            row = tuple(Fraction(int(j == target)) for j in range(n))
+            rows[s, a] = draw(distributions(n, (2, 3, 4))) if kind == "chance" else row
+            rewards[s, a] = draw(numbers()) if kind == "chance" else Fraction(draw(st.integers(-1, 2)))
+    return Sketch(n, n_actions, rows, rewards, initial=draw(distributions(n, (2, 3, 4, 5))))
+
+
 def mdps(**options):
     """Models of doubles; options as in `sketches`."""
     return sketches(**options).map(Sketch.mdp)
