@@ -76,6 +76,11 @@ class Evaluation:
         return self.policy.pairs
 
     @property
+    def has_return(self) -> bool:
+        """Whether there is a finite horizon, by discounting or by an end, so that sums of rewards make sense."""
+        return self.rest > 0 or self.totals is not None
+
+    @property
     def expected_return(self) -> float:
         """The plain reward on the return scale, Σ μ0(s) V(s)."""
         if self.totals is not None:

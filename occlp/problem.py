@@ -11,7 +11,14 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, frozen
-from occlp.constraints import ConcaveConstraint, Constraint, Limit, name_constraints
+from occlp.constraints import (
+    ConcaveConstraint,
+    Constraint,
+    Limit,
+    LinearExpression,
+    expected_total,
+    name_constraints,
+)
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.model import MDP
 from occlp.terms import ConcaveUtility, Regularizer
@@ -166,23 +173,31 @@ class Problem:
             mask[pairs.states[np.asarray(pairs.select(given, None), dtype=np.bool_)]] = True
         return frozen(mask)
 
-    def coefficients(self, constraint: Constraint) -> FloatArray:
-        """What a constraint weighs the occupancy with, [pairs].
+    def coefficients(self, what: Constraint | LinearExpression) -> FloatArray:
+        """What an expression, or that of a constraint, weighs the occupancy with, [pairs].
 
         Under the total criterion the occupancy is the expected visits, so totals are what it weighs. Raises
         `InvalidProblem` for names and shapes that the model does not know, and for expectations per step of
         a total.
         """
-        expression = constraint.expression
+        expression = what.expression if isinstance(what, Constraint) else what
         if self.criterion != "total":
             return expression.coefficients(self.mdp, self.rest)
         per_step = [atom for _, atom in expression.terms if not atom.total]
-        if per_step and not (constraint.bound == 0 and len(per_step) == len(expression.terms)):
+        shares = isinstance(what, Constraint) and what.bound == 0 and len(per_step) == len(expression.terms)
+        if per_step and not shares:
             raise InvalidProblem(
                 f"{per_step[0]} is an expectation per step, which a total does not have. Use oc.expected_total(...) "
                 "or oc.visits(...) under criterion='total'."
             )
         return expression.coefficients(self.mdp, 1.0)
+
+    def in_numbers(self, limit: Constraint) -> Constraint:
+        """The same limit with the model's numbers written out: it holds still where rewards or costs are replaced."""
+        if self.criterion != "total":
+            return limit.in_numbers(self.mdp, self.rest)
+        table = self.mdp.pairs.table(self.coefficients(limit), 0.0)
+        return Constraint(expected_total(table), limit.relation, limit.bound, str(limit))
 
     @property
     def discount(self) -> float:
@@ -227,6 +242,12 @@ def refuse_concave(problem: Problem, what: str) -> None:
     """Raise `Unsupported` for a problem with a constraint on a concave utility; `what` begins the sentence."""
     for name, limit in problem.concave_limits.items():
         raise Unsupported(f"{what} linear constraints only in this version; {name!r} ({limit}) is concave.")
+
+
+def refuse_total(problem: Problem, what: str) -> None:
+    """Raise `Unsupported` for a problem under the total criterion; `what` begins the sentence."""
+    if problem.criterion == "total":
+        raise Unsupported(f"{what} discounted and average questions only in this version, not totals.")
 
 
 def _as_array(part: Any) -> Any:

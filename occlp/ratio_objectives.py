@@ -21,7 +21,7 @@ from occlp.errors import Infeasible, InvalidProblem, NotCertified
 from occlp.evaluation import Evaluation, evaluate
 from occlp.model import MDP
 from occlp.policy import Policy
-from occlp.problem import Problem, as_problem
+from occlp.problem import Problem, as_problem, refuse_total
 from occlp.result import Result, Status
 from occlp.solvers.base import Solver
 from occlp.solving import solve
@@ -161,6 +161,7 @@ def maximize_ratio(
 def linear_question(question: MDP | Problem) -> Problem:
     """The problem asked about; raises `InvalidProblem` where its objective is not linear."""
     problem = as_problem(question)
+    refuse_total(problem, "this analysis is of")
     if problem.regularizer is not None or problem.utility is not None:
         raise InvalidProblem("this question is one of expectations; leave the regularizer or utility out.")
     return problem

@@ -17,7 +17,7 @@ from occlp.errors import InvalidProblem
 from occlp.evaluation import Evaluation, evaluate
 from occlp.model import MDP
 from occlp.policy import Policy
-from occlp.problem import Problem, as_problem
+from occlp.problem import Problem, as_problem, refuse_total
 from occlp.terms import JointTerm
 
 
@@ -184,6 +184,7 @@ def _occupancies(
 ) -> tuple[FloatArray, FloatArray]:
     """d and d0, [pairs]; exactly zero where a policy never goes."""
     problem = as_problem(problem)
+    refuse_total(problem, "densities are of the occupancies of")
     first, second = (evaluate(problem, _policy_of(given)).pair_occupancy for given in (policy, reference))
     return first, second
 

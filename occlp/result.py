@@ -143,9 +143,10 @@ class Result(Evaluation):
             f"status       {self.status.name}: {self.message}",
             f"objective    {self.objective:.10g}   certified within {self.gap:.2g}",
         ]
-        if self.rest:
+        if self.has_return:
             lines.append(f"return       {self.expected_return:.10g}")
-        lines += [f"expected     {name} {value:.6g}" for name, value in self.expected.items() if name != "reward"]
+        figures = self.expected if self.totals is None else self.totals
+        lines += [f"expected     {name} {value:.6g}" for name, value in figures.items() if name != "reward"]
         states = self.pairs.n_states
         lines += [
             f"policy       {_policy_words(self)}; {int(self.visited.sum())} of {states} states visited",
@@ -157,7 +158,7 @@ class Result(Evaluation):
     def __repr__(self) -> str:
         return (
             f"<Result {self.status.name} objective={self.objective:.6g} gap={self.gap:.2g} "
-            f"{f'expected_return={self.expected_return:.6g} ' if self.rest else ''}solver={self.solver}>"
+            f"{f'expected_return={self.expected_return:.6g} ' if self.has_return else ''}solver={self.solver}>"
         )
 
     def summary(self) -> dict[str, Any]:
@@ -166,7 +167,9 @@ class Result(Evaluation):
             "solver": self.solver,
             "status": self.status.name,
             "objective": self.objective,
-            "expected_return": self.expected_return if self.rest and np.isfinite(self.objective) else float("nan"),
+            "expected_return": self.expected_return
+            if self.has_return and np.isfinite(self.objective)
+            else float("nan"),
             "lower": self.certificate.lower,
             "upper": self.certificate.upper,
             "gap": self.gap,

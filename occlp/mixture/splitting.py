@@ -11,7 +11,7 @@ from occlp.evaluation import Evaluation, formulate
 from occlp.mixture.lottery import Mixture
 from occlp.model import MDP, Pairs
 from occlp.policy import Policy
-from occlp.problem import Problem, as_problem, refuse_concave
+from occlp.problem import Problem, as_problem, refuse_concave, refuse_total
 from occlp.standard import StandardForm
 
 #: What is left of a pair's mass below this share of it is rounding.
@@ -226,6 +226,7 @@ def _noise(form: StandardForm, policy: Policy) -> float:
 
 def _belonging(problem: Problem | MDP, policy: Policy | Evaluation) -> tuple[Problem, Policy]:
     problem = as_problem(problem)
+    refuse_total(problem, "lotteries over policies split the occupancies of")
     policy = policy if isinstance(policy, Policy) else policy.policy
     if not policy.pairs.same_as(problem.mdp.pairs):
         raise InvalidProblem("the policy belongs to another model: its pairs are not those of the problem.")

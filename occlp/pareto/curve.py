@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from occlp._typing import FloatArray, frozen
 from occlp.constraints import Relation
-from occlp.errors import InvalidProblem
+from occlp.errors import InvalidProblem, Unsupported
 from occlp.pareto.front import EXACT
 from occlp.pareto.search import Scale, Search
 from occlp.policy import Policy
@@ -171,12 +171,17 @@ def limit_curve(
             f"the bound of {limit.label!r} is part of its coefficients; solve it bound by bound instead."
         )
     others = {other: kept for other, kept in problem.limits.items() if other != name}
-    bare = Problem(problem.mdp, problem.sense, problem.criterion, constraints=others)
+    bare, total = replace(problem, constraints=others), problem.criterion == "total"
+    if problem.objective == "reach":
+        raise Unsupported("the curve of a probability of reaching is not followed; solve it bound by bound instead.")
     sign = 1.0 if problem.sense == "maximize" else -1.0
-    coefficients = limit.expression.coefficients(problem.mdp, problem.rest)
+    coefficients = problem.coefficients(limit)
     branches = []
     for direction in {"<=": (-1.0,), ">=": (1.0,), "==": (-1.0, 1.0)}[limit.relation]:
-        scales = [Scale.of("objective", sign, problem.mdp.pair_rewards), Scale.of(name, direction, coefficients)]
+        scales = [
+            Scale.of("objective", sign, problem.mdp.pair_rewards, total=total),
+            Scale.of(name, direction, coefficients, total=total),
+        ]
         search = Search(bare, scales, solver)
         search.run(tol, max_solves)
         branches.append(_branch(search))

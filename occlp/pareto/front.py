@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from occlp._typing import FloatArray, frozen
-from occlp.constraints import LinearExpression, expected
+from occlp.constraints import LinearExpression, expected, expected_total
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.pareto.search import Scale, Search, is_reached
@@ -130,7 +130,7 @@ def pareto(
     maximize: Sequence[str | LinearExpression] = (),
     minimize: Sequence[str | LinearExpression] = (),
     *,
-    criterion: Literal["discounted", "average"] | None = None,
+    criterion: Literal["discounted", "average", "total"] | None = None,
     tol: float | None = None,
     max_solves: int = 1000,
     solver: Solver | None = None,
@@ -144,8 +144,8 @@ def pareto(
         unless they are named.
     maximize, minimize : list of str or LinearExpression
         "reward", names of costs, or expressions such as ``oc.visits(actions="repair")``; two or more in all.
-    criterion : {"discounted", "average"}, optional
-        Of a model; default "discounted".
+    criterion : {"discounted", "average", "total"}, optional
+        Of a model; default "discounted". Names mean totals under the last; give a `Problem` to have a goal.
     tol : float, optional
         Largest gap, as a share of each objective's range over the pairs. Default 1e-9 for two objectives: all
         vertices; 1e-3 for more.
@@ -216,7 +216,7 @@ def _front(search: Search) -> Front:
     )
 
 
-def _problem(question: MDP | Problem, criterion: Literal["discounted", "average"] | None) -> Problem:
+def _problem(question: MDP | Problem, criterion: Literal["discounted", "average", "total"] | None) -> Problem:
     if isinstance(question, MDP):
         return Problem(question, criterion=criterion or "discounted")
     if criterion is not None and criterion != question.criterion:
@@ -227,5 +227,8 @@ def _problem(question: MDP | Problem, criterion: Literal["discounted", "average"
 
 
 def _scale(problem: Problem, what: str | LinearExpression, sign: float) -> Scale:
-    expression = what if isinstance(what, LinearExpression) else expected(what)
-    return Scale.of(expression.name or str(expression), sign, expression.coefficients(problem.mdp, problem.rest))
+    total = problem.criterion == "total"
+    named = expected_total if total else expected
+    expression = what if isinstance(what, LinearExpression) else named(what)
+    coefficients = problem.coefficients(expression)
+    return Scale.of(expression.name or str(expression), sign, coefficients, total=total)

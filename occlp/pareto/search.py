@@ -11,15 +11,14 @@ facet or confirms it, so the search ends with all vertices, or sooner within the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull
 
 from occlp._typing import AnyArray, FloatArray
-from occlp.constraints import Constraint, expected
-from occlp.errors import Infeasible, NotCertified
+from occlp.errors import Infeasible, NotCertified, Unbounded, Unsupported
 from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave
 from occlp.result import Status
@@ -45,9 +44,11 @@ class Scale:
     size: float
 
     @classmethod
-    def of(cls, name: str, sign: float, coefficients: FloatArray) -> Scale:
-        """Scale the coefficients of an objective, [pairs]."""
+    def of(cls, name: str, sign: float, coefficients: FloatArray, *, total: bool = False) -> Scale:
+        """Scale the coefficients of an objective, [pairs]; those of a total have no offset."""
         low, high = float(coefficients.min()), float(coefficients.max())
+        if total:
+            low, high = 0.0, float(np.abs(coefficients).max())
         return cls(name, sign, coefficients, low, high - low if high > low else 1.0)
 
     @property
@@ -88,13 +89,7 @@ class Search:
         refuse_concave(self.problem, "a front takes")
         self.gains = np.stack([scale.gains for scale in self.scales])  # [k, pairs]
         # Limits may speak of the reward, which is about to be replaced: they are turned into numbers.
-        mdp, rest = self.problem.mdp, self.problem.rest
-        self.limits = {
-            name: Constraint(
-                expected(mdp.pairs.table(limit.expression.coefficients(mdp, rest), 0.0)), limit.relation, limit.bound
-            )
-            for name, limit in self.problem.limits.items()
-        }
+        self.limits = {name: self.problem.in_numbers(limit) for name, limit in self.problem.limits.items()}
 
     def run(self, tol: float, max_solves: int) -> None:
         """Search until every facet is confirmed within `tol`, or `max_solves` questions are answered."""
@@ -117,10 +112,12 @@ class Search:
     def ask(self, weights: FloatArray, tol: float) -> None:
         """Answer the question of these weights; keeps its half-space, and its point where that is new."""
         mdp = self.problem.mdp.replace(rewards=weights @ self.gains)
-        question = Problem(mdp, criterion=self.problem.criterion, constraints=self.limits)
+        question = replace(self.problem, mdp=mdp, sense="maximize", constraints=self.limits, objective="reward")
         result = solve(question, self.solver, tol=QUESTION_TOL, check=False, start=self._nearest(weights))
         if result.status is Status.INFEASIBLE:
             raise Infeasible(result.message, result)
+        if result.status is Status.UNBOUNDED:
+            raise Unbounded(result.message, result)
         if result.status is Status.FAILED or not np.isfinite(result.certificate.upper):
             raise NotCertified(f"a weighted question of the front failed: {result.message}", result)
         self.n_solves += 1
@@ -129,6 +126,11 @@ class Search:
         self._bounds[self._key(weights)] = upper
         self._asked.add(self._key(weights))
         point = self.gains @ result.pair_occupancy
+        if not np.isfinite(point).all():
+            raise Unsupported(
+                "a policy of the front stays for ever where another objective is paid without end. Give the problem "
+                "a goal= that must be reached."
+            )
         if not self.points or weights @ point > self.support(weights) + max(tol, SAME):
             self.points.append(point)
             self.policies.append(result.policy)

@@ -23,7 +23,7 @@ from occlp.errors import InvalidProblem, NotCertified, Unsupported
 from occlp.evaluation import formulate, pair_residuals
 from occlp.model import MDP, Pairs
 from occlp.policy import Policy
-from occlp.problem import Problem, refuse_concave
+from occlp.problem import Problem, refuse_concave, refuse_total
 from occlp.result import Result, Status
 from occlp.solvers.dynamic_programming import policy_iterations
 from occlp.solving import solve
@@ -138,6 +138,7 @@ def optimal_face(problem: Problem, result: Result) -> OptimalFace:
     Unsupported
         With a concave term or constraint, whose optimum is a single point of no such structure.
     """
+    refuse_total(problem, "this analysis is of")
     form = formulate(problem)
     if result.certificate.fingerprint != problem.fingerprint:
         raise InvalidProblem("the result answers another question: the fingerprints differ.")

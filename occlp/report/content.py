@@ -294,7 +294,7 @@ def result_row(result: Result) -> dict[str, Any]:
     """Figures of one result for a machine: its summary, and what the policy costs."""
     return result.summary() | {
         "expected": dict(result.expected),
-        "expected_total": dict(result.expected_total) if result.rest else None,
+        "expected_total": dict(result.expected_total) if result.has_return else None,
         "multipliers": dict(result.multipliers),
         "sensitivity": dict(result.sensitivity),
         "deterministic": result.policy.is_deterministic,

@@ -83,6 +83,8 @@ class Reps:
         """Return why the problem cannot be answered, or None."""
         if problem.regularizer is not None or problem.utility is not None:
             return "its steps bring a KL term of their own, beside a linear objective only"
+        if problem.criterion == "total":
+            return "its steps penalise the divergence of occupancies that sum to one; PolicyIteration answers totals"
         return LINEAR_ONLY if problem.concave_limits else None
 
     def iterate(
