@@ -619,3 +619,22 @@ class Stubborn(oc.KLDual):
 def test_functions_named_as_their_modules_stay_functions(first, then):
     code = f"import occlp as oc; oc.{first}; import occlp.{then}; assert callable(oc.{then}), oc.{then}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_fronts_and_curves_of_totals():
+    """Two ways to the goal: dear and gentle, or cheap and wearing; mixtures lie on the line between them."""
+    mdp = oc.MDP.from_arrays(
+        [[[0, 1], [0.5, 0.5]], [[0, 1], [0, 1]]], [[4, 1], [0, 0]], costs={"wear": [[0, 1], [0, 0]]}, initial=[1, 0]
+    )
+    problem = oc.Problem(mdp, "minimize", criterion="total", goal=1)
+    front = oc.pareto(problem, minimize=["reward", "wear"])
+    assert front.points == pytest.approx(np.array([[2.0, 2.0], [4.0, 0.0]]))
+    limited = oc.Problem(
+        mdp, "minimize", criterion="total", goal=1, constraints={"wear": oc.expected_total("wear") <= 0.5}
+    )
+    curve = oc.limit_curve(limited, "wear")
+    assert curve.bounds == pytest.approx([0.0, 2.0])
+    assert curve(0.5) == pytest.approx(oc.solve(limited).objective)
+    assert curve.prices == pytest.approx([oc.solve(limited).multipliers["wear"]], rel=1e-8)
+    with pytest.raises(oc.Unbounded):
+        oc.pareto(problem, maximize=["reward"], minimize=["wear"])

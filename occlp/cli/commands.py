@@ -44,6 +44,7 @@ Constraints = Annotated[
     list[str] | None, typer.Option("--constraint", metavar='"COST <= B"', help="Limit on a cost; may be repeated.")
 ]
 Goal = Annotated[list[str] | None, typer.Option(metavar="STATE", help="State to be reached; may be repeated.")]
+Reach = Annotated[bool, typer.Option("--reach", help="Ask for the probability of reaching the goal.")]
 Strength = Annotated[
     float | None, typer.Option("--kl", metavar="STRENGTH", help="KL penalty towards the uniform policy.")
 ]
@@ -89,6 +90,7 @@ def solve(
     criterion: CriterionOption = None,
     horizon: Horizon = None,
     goal: Goal = None,
+    reach: Reach = False,
     constraint: Constraints = None,
     kl: Strength = None,
     tol: Tolerance = 1e-8,
@@ -101,7 +103,7 @@ def solve(
 ) -> None:
     """Find the best policy of MODEL and prove how good it is."""
     with _errors():
-        problem = Question(model, discount, settings, sense, criterion, horizon, goal, constraint, kl).problem()
+        problem = Question(model, discount, settings, sense, criterion, horizon, goal, reach, constraint, kl).problem()
         named = method or ("lp" if backend else None)
         solver = None if named is None else read_solvers([named], backend)[0]
         limit = oc.Limit(seconds=seconds, iterations=iterations)
@@ -140,6 +142,7 @@ def compare(
     criterion: CriterionOption = None,
     horizon: Horizon = None,
     goal: Goal = None,
+    reach: Reach = False,
     constraint: Constraints = None,
     kl: Strength = None,
     tol: Tolerance = 1e-8,
@@ -153,7 +156,7 @@ def compare(
     """Lay several methods on MODEL side by side. A method that fails is a row that says why."""
     with _errors():
         _check_outputs(report, plot)
-        problem = Question(model, discount, settings, sense, criterion, horizon, goal, constraint, kl).problem()
+        problem = Question(model, discount, settings, sense, criterion, horizon, goal, reach, constraint, kl).problem()
         solvers = read_solvers((default_methods(problem) if methods is None else methods).split(","), backend)
         limit = oc.Limit(seconds=seconds, iterations=iterations)
         with compare_progress() as progress:

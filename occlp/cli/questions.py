@@ -66,6 +66,7 @@ class Question:
     criterion: Criterion | None
     horizon: int | None
     goal: Sequence[str] | None
+    reach: bool
     limits: Sequence[str] | None
     kl: float | None
 
@@ -73,8 +74,9 @@ class Question:
         """Read the model and ask the question."""
         instance = instance_of(self.model)
         mdp = read_model(self.model, self.discount, self.settings)
-        own: Sense = "maximize" if instance is None else instance.sense
+        own: Sense = "maximize" if instance is None or self.reach else instance.sense
         criterion = self.criterion or ("discounted" if self.horizon is None and not self.goal else "total")
+        objective: Literal["reward", "reach"] = "reach" if self.reach else "reward"
         goal = oc.interop.read_states(mdp, self.goal) if self.goal else None
         if self.horizon is not None:
             if criterion != "total" or goal is not None:
@@ -89,7 +91,7 @@ class Question:
             name, constraint = _constraint(text, oc.expected_total if criterion == "total" else oc.expected)
             constraints[text if name in constraints else name] = constraint
         regularizer = None if self.kl is None else oc.KL(strength=self.kl, reference=oc.Policy.uniform(mdp))
-        return oc.Problem(mdp, self.sense or own, criterion, constraints, regularizer, goal=goal)
+        return oc.Problem(mdp, self.sense or own, criterion, constraints, regularizer, goal=goal, objective=objective)
 
 
 def _constraint(text: str, expectation: Callable[[str], oc.LinearExpression]) -> tuple[str, oc.Constraint]:
