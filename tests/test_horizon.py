@@ -288,6 +288,18 @@ class TestAgainstFractions:
                 time, state = label
                 assert value == discount**time * values[time][state]
 
+    @given(st.data())
+    @settings(max_examples=30)
+    def test_two_horizons_in_a_row(self, data):
+        mdp = data.draw(sketches(max_states=4)).mdp()
+        first, second = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
+        whole = oc.backward_induction(mdp, first + second)
+        rest = oc.backward_induction(mdp, second)
+        joined = oc.backward_induction(mdp, first, terminal=rest.state_values)
+        slack = joined.error + rest.error + whole.error
+        assert np.abs(joined.state_values - whole.state_values).max() <= slack
+        assert np.abs(whole.values[first] - rest.state_values).max() <= slack
+
     def test_a_long_horizon_is_the_infinite_one(self):
         mdp = oc.instances.get("machine-repair")
         endless = oc.solve(mdp)
@@ -318,6 +330,12 @@ class TestNumbers:
         truth = Fraction(10**6) + (10**5 - 1) * (Fraction(10**6) + Fraction(1, 2))
         assert enclosed(answer, truth)
         assert answer.gap < 1e-3  # ulp(1e11) is 1.5e-5
+
+    def test_underflow_is_accounted_for(self):
+        mdp = oc.MDP.from_arrays([[[1.0]]], [[0.0]], discount=1e-200)
+        answer = oc.backward_induction(mdp, 2, terminal=[1.0])
+        assert answer.lower <= Fraction(1e-200) ** 2 <= answer.upper
+        assert 0 < answer.upper < 1e-290
 
     def test_overflow_is_an_error(self):
         mdp = oc.MDP.from_arrays([[[1.0]]], [[1e307]])

@@ -15,7 +15,7 @@ from strategies import mdps, mdps_with_policies
 import occlp as oc
 from occlp import parallel
 from occlp.chain import band_order, policy_chain
-from occlp.kernels import backup, elimination
+from occlp.kernels import backup, elimination, horizon
 from occlp.kernels import softmax as soft
 from occlp.standard import standardize
 
@@ -397,3 +397,42 @@ def test_values_of_a_policy_against_the_kernels():
     np.testing.assert_allclose(
         elimination.solve_columns(band, pivots, order, earned), np.linalg.solve(system, earned), rtol=1e-12
     )
+
+
+@FORMS
+@given(mdps(max_states=4), st.integers(1, 6), st.integers(0, 10**6))
+@settings(max_examples=30)
+def test_induction_goes_back_in_time(form, mdp, steps, seed):
+    random = np.random.default_rng(seed)
+    last = random.normal(size=mdp.n_states)
+    h, offset = last - last[0], np.array([last[0], 0.0, 2.0**-52 * np.abs(last - last[0]).max()])
+    values, choices = np.full((steps, mdp.n_states), np.nan), np.full((steps, mdp.n_states), -1, dtype=np.int32)
+    plain = either(horizon.induce, form)
+    growth = mdp.discount * (1 + 2.0**-40)
+    plain(
+        steps, mdp.pair_start, *rows_of(mdp), mdp.pair_rewards, mdp.discount, growth,
+        h, np.empty(mdp.n_states), offset, values, choices,
+    )  # fmt: skip
+    exact = Exact.of(mdp)
+    truth = fractions(last)
+    for t in reversed(range(steps)):
+        scores = exact.action_values(truth)
+        truth = [max(scores[k] for k in span) for span in exact.spans]
+        np.testing.assert_allclose(values[t], doubles(truth), rtol=0, atol=1e-12)
+        assert all(k in span for k, span in zip(choices[t], exact.spans, strict=True))
+        assert all(scores[k] >= best - Fraction(1, 10**12) for k, best in zip(choices[t], truth, strict=True))
+    found = [Fraction(x) + Fraction(offset[0]) + Fraction(offset[1]) for x in h.tolist()]
+    assert max(abs(x - y) for x, y in zip(found, truth, strict=True)) <= Fraction(offset[2])
+    assert offset[2] < 1e-11
+
+
+@FORMS
+@given(st.floats(-1e6, 1e6), st.floats(-1, 1), st.floats(0, 1), st.floats(-1e6, 1e6))
+def test_offsets_are_moved_in_two_doubles(form, high, share, discount, pin):
+    low = share * 2.0**-53 * high
+    offset = np.array([high, low, 0.0])
+    either(horizon.shift, form)(offset, discount, pin)
+    truth = Fraction(discount) * (Fraction(high) + Fraction(low)) + Fraction(pin)
+    found = Fraction(offset[0]) + Fraction(offset[1])
+    size = abs(Fraction(offset[0])) + abs(Fraction(pin))
+    assert abs(found - truth) <= 16 * Fraction(2) ** -104 * size + Fraction(horizon.TINY)

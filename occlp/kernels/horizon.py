@@ -12,6 +12,8 @@ from occlp._typing import FloatArray, IntArray
 from occlp.kernels._jit import kernel
 
 EPS = 2.0**-52
+#: What underflow may lose in a step, and much more; values are of size one.
+TINY = 1e-300
 
 
 @kernel
@@ -86,6 +88,8 @@ def induce(
         for s in range(n_states):
             values[s] -= pin
             worst = max(worst, EPS * abs(values[s]))
+        if worst > 0.0 or offset[0] != 0.0 or offset[2] > 0.0:
+            worst += TINY
         shift(offset, discount, pin)
         worst += 16.0 * EPS * EPS * (abs(offset[0]) + abs(pin))
         offset[2] = (growth * offset[2] + worst) * (1.0 + 4.0 * EPS)

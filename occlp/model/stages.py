@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,13 +57,9 @@ class StageLabels(Sequence[Hashable]):
             yield END if state < 0 else (time, names[state])
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_same, self, other))
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def _same(first: Hashable, second: Hashable) -> bool:
-    return first == second
 
 
 def _restore(base: Pairs, horizon: int, times: IntArray, states: IntArray) -> StageLabels:
