@@ -79,7 +79,8 @@ class Rate:
     case: str
     entrant: str
     rate: float  # million steps a second, median
-    ratio: float  # the first entrant's rate over this one
+    work: float  # nanoseconds of one processor a step, median
+    ratio: float  # of the work to that of the first entrant
     mean: float  # reward of a step; NaN where there is none
     error: float  # its standard error
 
@@ -89,17 +90,19 @@ def measure(case: SamplingCase, *, small: bool, repeat: int) -> Iterator[Rate]:
     mdp = case.small() if small else case.full()
     n = max(FEW // case.horizon, 200) if small else case.n_trajectories
     found = {entrant: entrant.read(entrant.run(0)) for entrant in entrants(case, mdp, n)}  # compiles
-    rates: dict[Entrant, list[float]] = {entrant: [] for entrant in found}
+    times: dict[Entrant, list[tuple[float, float]]] = {entrant: [] for entrant in found}
     for turn in range(repeat):
-        for entrant, times in rates.items():
-            began = time.perf_counter()
+        for entrant, listed in times.items():
+            wall, work = time.perf_counter(), time.process_time()
             result = entrant.run(turn)
-            seconds = time.perf_counter() - began
-            times.append(entrant.read(result)[0] / seconds / 1e6)
+            wall, work = time.perf_counter() - wall, time.process_time() - work
+            steps = entrant.read(result)[0]
+            listed.append((1e-6 * steps / wall, 1e9 * work / steps))
             del result
-    medians = [statistics.median(times) for times in rates.values()]
-    for (entrant, (_, mean, error)), rate in zip(found.items(), medians, strict=True):
-        yield Rate(case.name, entrant.name, rate, medians[0] / rate, mean, error)
+    base = statistics.median(work for _, work in next(iter(times.values())))
+    for entrant, listed in times.items():
+        rate, work = (statistics.median(column) for column in zip(*listed, strict=True))
+        yield Rate(case.name, entrant.name, rate, work, work / base, *found[entrant][1:])
 
 
 def entrants(case: SamplingCase, mdp: oc.MDP, n: int) -> Iterator[Entrant]:
@@ -108,8 +111,8 @@ def entrants(case: SamplingCase, mdp: oc.MDP, n: int) -> Iterator[Entrant]:
     request = {"n_trajectories": n, "horizon": case.horizon}
     yield Entrant(
         "occlp rollouts, stored",
-        lambda seed: oc.rollouts(mdp, policy, rng=seed, **request).pair_index,
-        lambda paths: _read(mdp, paths),
+        lambda seed: oc.rollouts(mdp, policy, rng=seed, **request),
+        lambda sample: _read(mdp, sample.pair_index),
     )
     yield Entrant(
         "occlp rollout_totals, sums only",
@@ -168,8 +171,8 @@ def page(rates: list[Rate], repeat: int) -> str:
         found = [rate for rate in rates if rate.case == case.name]
         if found:
             lines += ["", f"## {case.name}", "", f"{case.words[0].upper()}{case.words[1:]}.", ""]
-            lines += ["| sampler | million steps a second | stored rollouts are faster by |", "|---|---:|---:|"]
-            lines += [f"| {rate.entrant} | {rate.rate:.3g} | {rate.ratio:.3g} |" for rate in found]
+            lines += ["| sampler | ns of a processor a step | ratio | million steps a second |", "|---|---:|---:|---:|"]
+            lines += [f"| {one.entrant} | {one.work:.3g} | {one.ratio:.3g} | {one.rate:.3g} |" for one in found]
     return "\n".join([*lines, ""])
 
 
@@ -188,7 +191,8 @@ def main(arguments: list[str] | None = None) -> int:
     for case in CASES:
         if chosen.case is None or case.name in chosen.case:
             for rate in measure(case, small=False, repeat=chosen.repeat):
-                print(f"{rate.case:12} {rate.entrant:44} {rate.rate:9.3f} M/s  ratio {rate.ratio:8.3g}", flush=True)
+                words = f"{rate.work:9.1f} ns  ratio {rate.ratio:8.3g}  {rate.rate:9.3f} M/s"
+                print(f"{rate.case:12} {rate.entrant:44} {words}", flush=True)
                 rates.append(rate)
     if chosen.write:
         chosen.write.write_text(page(rates, chosen.repeat), encoding="utf-8")

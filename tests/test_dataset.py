@@ -84,6 +84,18 @@ class TestExpectations:
         assert chances @ found.contributions == pytest.approx(mdp.initial @ values, abs=1e-12)
         assert "cut" in found.notes[0]
 
+    @pytest.mark.parametrize("form", PLAIN, ids=["per-decision", "trajectory"])
+    def test_undiscounted_episodes(self, form):
+        mdp, rng = chain(discount=1.0), np.random.default_rng(4)
+        acting, judged = random_policy(mdp, rng), random_policy(mdp, rng)
+        chances, listed, ended = paths(mdp, acting, 4)
+        data = oc.Dataset.from_trajectories(mdp, listed, terminated=ended, behavior=acting)
+        _, values = finite(mdp, judged, 4)
+        found = oc.importance_sampling(data, judged, **form)
+        assert chances @ found.contributions == pytest.approx(mdp.initial @ values, abs=1e-12)
+        with pytest.raises(oc.InvalidProblem, match="Give values="):
+            oc.doubly_robust(data, judged)
+
     def test_per_decision_varies_less_here(self, enumerated):
         _, judged, chances, data = enumerated
         spread = [chances @ oc.importance_sampling(data, judged, **form).contributions ** 2 for form in PLAIN]

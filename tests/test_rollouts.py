@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from fractions import Fraction
 
 import numpy as np
@@ -320,6 +321,15 @@ class TestReproducibility:
             assert np.array_equal(total.counts, summed[0].counts)
             for name in ("reward", "wear"):
                 assert np.array_equal(total.totals[name], summed[0].totals[name])
+
+    def test_samples_can_be_sent(self):
+        mdp = corridor(5, costs={"wear": np.ones((5, 2))})
+        policy = oc.Policy.uniform(mdp)
+        request = {"n_trajectories": 20, "horizon": 9, "terminal": [4], "rng": 0}
+        for sample in (oc.rollouts(mdp, policy, **request), oc.rollout_totals(mdp, policy, **request)):
+            again = pickle.loads(pickle.dumps(sample))
+            assert np.array_equal(again.returns, sample.returns)
+            assert np.array_equal(again.counts, sample.counts)
 
     def test_totals_are_those_of_the_stored_trajectories(self):
         mdp = corridor(6, costs={"wear": np.arange(12.0).reshape(6, 2) * (np.arange(6) < 5)[:, None]})

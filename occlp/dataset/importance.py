@@ -167,6 +167,8 @@ def doubly_robust(
             raise InvalidProblem(f"values= is finite and [pairs] = [{dataset.pairs.n_pairs}], not {list(given.shape)}.")
         tables, owner = given[None], np.zeros(n, dtype=np.int64)
     else:
+        if dataset.discount >= 1:
+            raise InvalidProblem("values are fitted for discounts below 1. Give values=, or use importance_sampling.")
         if not 2 <= folds <= n:
             raise InvalidProblem(f"folds is between 2 and the number of trajectories, {n}, not {folds}.")
         owner = np.arange(n) % folds

@@ -91,33 +91,34 @@ def count_outcomes(
 
 
 @kernel
-def fill_table(weights: FloatArray, outcomes: AnyArray, size: int, begin: int, records: AnyArray) -> None:
-    """Write the records of one state; `weights` (positive, any sum) is used up."""
+def fill_table(
+    weights: FloatArray, outcomes: AnyArray, queue: AnyArray, size: int, begin: int, records: AnyArray
+) -> None:
+    """Write the records of one state; `weights` (positive, any sum) is used up, `queue` is scratch of the same size."""
     total = 0.0
     for i in range(size):
         total += weights[i]
-    small = np.empty(size, dtype=np.int64)
-    large = np.empty(size, dtype=np.int64)
-    n_small = n_large = 0
+    scale = size / total
+    n_small, first_large = 0, size  # the small ones stand at the front of the queue, the large ones at its back
     for i in range(size):
-        weights[i] = weights[i] / total * size
+        weights[i] *= scale
         if weights[i] < 1.0:
-            small[n_small] = i
+            queue[n_small] = i
             n_small += 1
         else:
-            large[n_large] = i
-            n_large += 1
+            first_large -= 1
+            queue[first_large] = i
         records[2 * (begin + i)] = ALWAYS
         records[2 * (begin + i) + 1] = outcomes[i] | (outcomes[i] << HALF)
-    while n_small > 0 and n_large > 0:
+    while n_small > 0 and first_large < size:
         n_small -= 1
-        i, j = small[n_small], large[n_large - 1]
+        i, j = queue[n_small], queue[first_large]
         records[2 * (begin + i)] = np.uint64(weights[i] * 18446744073709551616.0)
         records[2 * (begin + i) + 1] = outcomes[i] | (outcomes[j] << HALF)
         weights[j] = (weights[j] + weights[i]) - 1.0
         if weights[j] < 1.0:
-            n_large -= 1
-            small[n_small] = j
+            first_large += 1
+            queue[n_small] = j
             n_small += 1
 
 
@@ -141,6 +142,7 @@ def fill_tables(
         most = max(most, int(heads[s, SIZE]))
     weights = np.empty(most)
     outcomes = np.empty(most, dtype=np.uint64)
+    queue = np.empty(most, dtype=np.int64)
     for s in range(first, last):
         size = 0
         if heads[s, SIZE] == 0:
@@ -150,13 +152,14 @@ def fill_tables(
                 row = 0.0
                 for e in range(indptr[k], indptr[k + 1]):
                     row += max(data[e], 0.0)
+                share = probabilities[k] / row
                 for e in range(indptr[k], indptr[k + 1]):
                     if data[e] > 0:
-                        weights[size] = probabilities[k] * (data[e] / row)
+                        weights[size] = share * data[e]
                         target = np.uint64(offset + indices[e]) << np.uint64(bits)
                         outcomes[size] = target | np.uint64(k - start[s])
                         size += 1
-        fill_table(weights, outcomes, size, int(heads[s, BEGIN]), records)
+        fill_table(weights, outcomes, queue, size, int(heads[s, BEGIN]), records)
 
 
 @kernel
@@ -275,3 +278,12 @@ def simulate(
                 left += lanes[lane, UNTIL] == 0
         if left > 0:
             active = close_ranks(active, lanes, sums, weights)
+
+
+@kernel
+def spread(first: int, last: int, flat: IntArray, offsets: AnyArray, rows: IntArray) -> None:
+    """rows[i] = flat[offsets[i] : offsets[i + 1]], and −1 from there on."""
+    for i in range(first, last):
+        length = offsets[i + 1] - offsets[i]
+        rows[i, :length] = flat[offsets[i] : offsets[i + 1]]
+        rows[i, length:] = -1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,7 @@ def rollouts(
     run = _run(mdp, policy, terminal, request)
     found = run.paths()
     return Rollouts(
-        flat_pairs=found.flat_pairs, pair_rewards=mdp.pair_rewards, pair_costs=mdp.pair_costs,
+        flat_pairs=found.flat_pairs, pair_rewards=mdp.pair_rewards, pair_costs=dict(mdp.pair_costs),
         **_common(mdp, horizon, run),
     )  # fmt: skip
 
@@ -128,9 +127,7 @@ def rollout_totals(
     totals = np.zeros((len(run.limits), len(names)))
     run.simulate(None, counts, values, step_discount(mdp.discount, horizon), totals)
     by_name = {name: frozen(totals[:, c]) for c, name in enumerate(names)}
-    return RolloutTotals(
-        totals=MappingProxyType(by_name), counts=frozen(counts.sum(axis=0)), **_common(mdp, horizon, run)
-    )
+    return RolloutTotals(totals=by_name, counts=frozen(counts.sum(axis=0)), **_common(mdp, horizon, run))
 
 
 def _run(mdp: MDP, policy: Policy | Mixture, terminal: Iterable[Hashable] | None, request: dict[str, Any]) -> Run:

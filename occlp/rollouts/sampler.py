@@ -41,13 +41,14 @@ class Paths:
         return as_rows(self.flat_pairs, self.lengths)
 
 
-def as_rows(flat: AnyArray, lengths: IntArray) -> AnyArray:
+def as_rows(flat: IntArray, lengths: IntArray) -> IntArray:
     """Lay trajectories that follow one another out as rows [N, T], with −1 after the end."""
     width = int(lengths.max(initial=1))
     if len(flat) == len(lengths) * width:
         return frozen(flat.reshape(len(lengths), width))
-    rows = np.full((len(lengths), width), -1, dtype=flat.dtype)
-    rows[np.arange(width) < lengths[:, None]] = flat
+    rows, offsets = np.empty((len(lengths), width), dtype=np.int32), np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    run_rows(sampling.spread, len(lengths), rows.size, flat, offsets, rows)
     return frozen(rows)
 
 
@@ -99,7 +100,8 @@ class Sampler:
         chances = np.outer(weights, self.initial).ravel()
         positive = np.flatnonzero(chances > 0)
         starts = np.empty(2 * len(positive), dtype=np.uint64)
-        sampling.fill_table(chances[positive], positive.astype(np.uint64), len(positive), 0, starts)
+        outcomes, queue = positive.astype(np.uint64), np.empty(len(positive), dtype=np.int64)
+        sampling.fill_table(chances[positive], outcomes, queue, len(positive), 0, starts)
         return Tables(starts, heads.reshape(-1, 4), records, bits)
 
     def run(
