@@ -636,5 +636,3 @@ def test_fronts_and_curves_of_totals():
     assert curve.bounds == pytest.approx([0.0, 2.0])
     assert curve(0.5) == pytest.approx(oc.solve(limited).objective)
     assert curve.prices == pytest.approx([oc.solve(limited).multipliers["wear"]], rel=1e-8)
-    with pytest.raises(oc.Unbounded):
-        oc.pareto(problem, maximize=["reward"], minimize=["wear"])
