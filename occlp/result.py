@@ -45,16 +45,24 @@ class History(Mapping[str, FloatArray]):
 
     Columns: ``iteration``, ``objective`` (normalised), ``expected_return``, ``gap`` to the best upper
     bound known, ``suboptimal_mass`` Σ d^π·1[A* < −tol], ``total_variation`` ½‖d* − d^π‖₁ and ``kl``
-    KL(d* ‖ d^π) where d* is unique (NaN elsewhere), ``samples`` and ``seconds``.
+    KL(d* ‖ d^π) where d* is unique (NaN elsewhere), ``samples`` and ``seconds``. Policy gradients add figures of
+    their own (docs/conventions.md, section 8).
     """
 
-    names = (
+    common = (
         "iteration", "objective", "expected_return", "gap", "suboptimal_mass", "total_variation", "kl",
         "samples", "seconds",
     )  # fmt: skip
 
-    def __init__(self, rows: list[tuple[float, ...]] | None = None) -> None:
-        self._rows = list(rows or [])
+    def __init__(
+        self, rows: list[tuple[float, ...]] | None = None, extras: list[Mapping[str, float]] | None = None
+    ) -> None:
+        extras = [{}] * len(rows or []) if extras is None else extras
+        added = tuple(dict.fromkeys(name for extra in extras for name in extra))
+        self.names = (*self.common, *added)
+        self._rows = [
+            (*row, *(extra.get(name, np.nan) for name in added)) for row, extra in zip(rows or [], extras, strict=True)
+        ]
 
     def __getitem__(self, name: str) -> FloatArray:
         """One column, [rows]."""

@@ -94,7 +94,8 @@ class TotalTracker(Rows):
         if self._best is None or self._beats(candidate, self._best, prefer):
             self._best = candidate
         if iteration is not None:
-            self.add_row(iteration, self._row(candidate, iteration, iterate.samples, seconds))
+            row = self._row(candidate, iteration, iterate.samples, seconds)
+            self.add_row(row, {} if iterate.measures is None else iterate.measures())
         return self.form.scale * self.gap
 
     def reached(self, atol: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,6 +74,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, ...]] = []
+        self._extras: list[Mapping[str, float]] = []
         self._next = 1
 
     def due(self, iteration: int) -> bool:
@@ -82,18 +84,19 @@ class Rows:
         self._next = iteration + 1 if iteration < DENSE_ITERATIONS else math.ceil(iteration * 1.01)
         return True
 
-    def add_row(self, iteration: int, row: tuple[float, ...]) -> None:
-        """Keep the row of an iteration, once."""
-        if not (self._rows and self._rows[-1][0] == iteration):
+    def add_row(self, row: tuple[float, ...], extra: Mapping[str, float]) -> None:
+        """Keep the row of an iteration with the method's own figures, once."""
+        if not (self._rows and self._rows[-1][0] == row[0]):
             self._rows.append(row)
+            self._extras.append(extra)
 
     def history(self) -> History:
         """The rows, thinned evenly to at most 1,000 (first and last are kept)."""
-        rows = self._rows
+        rows, extras = self._rows, self._extras
         if len(rows) > HISTORY_ROWS:
             keep = np.unique(np.linspace(0, len(rows) - 1, HISTORY_ROWS).astype(int))
-            rows = [rows[i] for i in keep]
-        return History(rows)
+            rows, extras = [rows[i] for i in keep], [extras[i] for i in keep]
+        return History(rows, extras)
 
 
 class Tracker(Rows):
@@ -156,7 +159,8 @@ class Tracker(Rows):
         if self._best is None or self._beats(candidate, self._best, prefer or self.form.rest == 0):
             self._best = candidate
         if iteration is not None:
-            self.add_row(iteration, self._row(candidate, iteration, iterate.samples, seconds))
+            row = self._row(candidate, iteration, iterate.samples, seconds)
+            self.add_row(row, self._extra(candidate, iterate))
         return self.form.scale * self.gap
 
     def reached(self, atol: float) -> bool:
@@ -254,6 +258,18 @@ class Tracker(Rows):
                 variation = 0.5 * float(np.abs(found.pair_occupancy - reference.pair_occupancy).sum())
                 divergence = float(rel_entr(reference.pair_occupancy, found.pair_occupancy).sum())
         return (iteration, objective, earned, gap, mass, variation, divergence, samples, seconds)
+
+    def _extra(self, candidate: _Candidate, iterate: Iterate) -> dict[str, float]:
+        """The figures of the method itself, and how far its occupancy is from covering an optimal one."""
+        if iterate.measures is None:
+            return {}
+        figures = dict(iterate.measures())
+        if self.reference is not None and candidate.found is not None:
+            optimal = np.add.reduceat(self.reference.pair_occupancy, self.form.start[:-1])
+            used = optimal > 0
+            with np.errstate(divide="ignore", over="ignore"):
+                figures["mismatch"] = float((optimal[used] / candidate.found.state_occupancy[used]).max())
+        return figures
 
 
 @dataclass(frozen=True, eq=False)

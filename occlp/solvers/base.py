@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -87,6 +87,8 @@ class Iterate:
         Supergradients of the utilities of concave constraints, near the optimum.
     samples : int
         Transitions sampled so far.
+    measures : callable, optional
+        Returns figures of the method's own for the history, by name; called only when the iterate is judged.
     claims : mapping
         What the method says of itself (a backend's status, say); kept for messages only.
     """
@@ -99,6 +101,7 @@ class Iterate:
     samples: int = 0
     claims: Mapping[str, Any] = field(default_factory=dict)
     gains: FloatArray | None = None  # [S]
+    measures: Callable[[], Mapping[str, float]] | None = None
 
 
 @runtime_checkable

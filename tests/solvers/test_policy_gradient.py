@@ -376,9 +376,9 @@ def test_the_columns_of_a_history():
     history = result.history
     assert list(history) == [
         "iteration", "objective", "expected_return", "gap", "suboptimal_mass", "total_variation", "kl", "samples",
-        "seconds",
+        "seconds", "gradient_norm", "steepest", "mismatch",
     ]  # fmt: skip
-    assert len(history) == 9
+    assert len(history) == 12
     policies = policies_of(problem, solver)
     assert history.n_rows == result.iterations <= len(policies)
     bad = best.pair_advantages < -tol * np.ptp(mdp.pair_rewards)
@@ -394,12 +394,35 @@ def test_the_columns_of_a_history():
         divergence = (d[d > 0] * np.log(d[d > 0] / d0[d > 0])).sum()
         assert row["kl"] == pytest.approx(divergence, abs=1e-12)
         assert row["samples"] == 0
+        gradient = oc.policy_gradient(problem, policy)
+        assert row["gradient_norm"] == pytest.approx(np.linalg.norm(gradient), rel=1e-6)
+        ratio = best.state_occupancy / found.state_occupancy
+        assert row["mismatch"] == pytest.approx(ratio.max(), rel=1e-9)
+        slopes = found.state_occupancy[mdp.pairs.states] * found.pair_advantages / (1 - mdp.discount)
+        steepest = np.maximum.reduceat(slopes, mdp.pair_start[:-1]).sum()
+        assert row["steepest"] == pytest.approx(steepest, abs=1e-10)
+        assert best.expected_return - row["expected_return"] <= row["mismatch"] * row["steepest"] + 1e-9
     assert (np.diff(history["seconds"]) >= 0).all()
     np.testing.assert_array_equal(history["iteration"], np.arange(1, history.n_rows + 1))
     with pytest.raises(KeyError, match="the columns are iteration"):
         history["loss"]
     again = pickle.loads(pickle.dumps(history))
     np.testing.assert_array_equal(again["gap"], history["gap"])
+
+
+def test_the_columns_of_sampled_runs():
+    """Angle and error against the true gradient, and a variance that agrees with the exact one."""
+    mdp = oc.instances.get("garnet", n_states=3, n_actions=2, branching=2, seed=1, discount=0.7)
+    estimator = oc.estimators.MonteCarlo(horizon=5, trajectories=64)
+    solver = oc.PolicyGradient(estimator=estimator, update=oc.updates.GradientStep(1e-9), steps=300)
+    history = oc.solve(mdp, solver, rng=0).history
+    assert {"gradient_angle", "gradient_error", "gradient_variance", "mismatch"} <= set(history)
+    exact = oc.gradient_moments(mdp, oc.Policy.uniform(mdp), estimator)
+    assert np.mean(history["gradient_variance"]) == pytest.approx(exact.variance, rel=0.1)
+    squared = exact.variance + np.linalg.norm(exact.bias) ** 2
+    assert np.mean(history["gradient_error"] ** 2) == pytest.approx(squared, rel=0.2)
+    assert (history["gradient_angle"] > 0).all()
+    assert np.median(history["gradient_angle"]) < 60
 
 
 def test_distances_are_left_out_where_the_optimum_is_not_unique():

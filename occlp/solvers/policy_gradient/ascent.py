@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from occlp.problem import Problem, as_problem
 from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.solvers.policy_gradient.estimators import Estimator, Exact
 from occlp.solvers.policy_gradient.estimators.base import form_of
+from occlp.solvers.policy_gradient.measures import Measures
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates import GradientStep, Landscape, Position, Update
 from occlp.solvers.policy_gradient.updates.base import check_count
@@ -90,14 +92,14 @@ class PolicyGradient:
         )  # fmt: skip
         parameters = parametrization.initial(pairs, start_policy(problem, start))
         position: Position | None = Position(parameters, landscape.estimate(parameters))
+        measures = Measures(problem, landscape, getattr(self.estimator, "trajectories", 0))
         samples = 0
         while position is not None:
             estimate = position.estimate
             samples += estimate.samples
             values = None if estimate.values is None else form.sign * form.scale * estimate.values
-            yield Iterate(
-                Policy.from_pairs(pairs, landscape.probabilities(position.parameters)), values, samples=samples
-            )
+            policy = Policy.from_pairs(pairs, landscape.probabilities(position.parameters))
+            yield Iterate(policy, values, samples=samples, measures=partial(measures.of, position))
             if position.taken == self.steps:
                 return
             position = self.update.step(landscape, position)

@@ -15,6 +15,7 @@ from occlp.problem import Problem, as_problem
 from occlp.rollouts import Rollouts
 from occlp.solvers.policy_gradient.estimators import Exact, TrajectoryEstimator
 from occlp.solvers.policy_gradient.estimators.base import ends_of, form_of
+from occlp.solvers.policy_gradient.measures import angle_between
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 
 #: More trajectories than this are not listed, and their variance is not known.
@@ -54,12 +55,7 @@ class GradientMoments:
     @property
     def angle(self) -> float:
         """Angle between the mean and the truth, in degrees; NaN if one of them vanishes."""
-        sizes = float(np.linalg.norm(self.mean)), float(np.linalg.norm(self.truth))
-        if not all(sizes):
-            return float("nan")
-        first, second = self.mean / sizes[0], self.truth / sizes[1]
-        halves = float(np.linalg.norm(first - second)), float(np.linalg.norm(first + second))
-        return float(np.degrees(2.0 * np.arctan2(*halves)))
+        return angle_between(self.mean, self.truth)
 
 
 def gradient_moments(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from occlp.problem import Problem
-from occlp.solvers.base import Iterate, Start
+from occlp.solvers.base import Iterate, Start, describe
 from occlp.solvers.policy_gradient.ascent import PolicyGradient
 from occlp.solvers.policy_gradient.estimators import GAE, Estimator, Exact, MonteCarlo, TemporalDifference
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
@@ -21,6 +21,10 @@ class Preset:
 
     def __post_init__(self) -> None:
         self.expand()  # checks the settings
+
+    def __repr__(self) -> str:
+        """Name and settings that differ from their defaults."""
+        return describe(self)
 
     def expand(self) -> PolicyGradient:
         """Return the method as its three parts."""
@@ -47,7 +51,7 @@ class Preset:
         return self.expand().iterate(problem, tol=tol, rng=rng, start=start)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NaturalPolicyGradient(Preset):
     """Natural policy gradient (Kakade 2001), exact for tabular softmax unless told otherwise.
 
@@ -73,7 +77,7 @@ class NaturalPolicyGradient(Preset):
         return PolicyGradient(self.parametrization, self.estimator, NaturalStep(self.step_size), self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MirrorDescent(Preset):
     """Policy mirror descent with the KL divergence (Shani et al. 2020; Lan 2023; Xiao 2022).
 
@@ -104,7 +108,7 @@ class MirrorDescent(Preset):
         return PolicyGradient(self.parametrization, self.estimator, update, self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reinforce(Preset):
     """REINFORCE: sampled returns to go times scores (Williams 1992; Sutton and Barto 2018, section 13.3).
 
@@ -151,7 +155,7 @@ class Reinforce(Preset):
         return PolicyGradient(self.parametrization, estimator, update, self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ActorCritic(Preset):
     """One-step actor–critic: temporal differences of a learnt critic (Sutton and Barto 2018, section 13.5).
 
@@ -188,7 +192,7 @@ class ActorCritic(Preset):
         return PolicyGradient(self.parametrization, estimator, update, self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class A2C(Preset):
     """Advantage actor–critic: returns of a few steps, bootstrapped and less a learnt critic (Mnih et al. 2016).
 
@@ -230,7 +234,7 @@ class A2C(Preset):
         return PolicyGradient(self.parametrization, estimator, update, self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TRPO(Preset):
     """Trust region policy optimisation (Schulman et al. 2015).
 
@@ -256,7 +260,7 @@ class TRPO(Preset):
         return PolicyGradient(self.parametrization, self.estimator, TrustRegion(self.radius), self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PPO(Preset):
     """Proximal policy optimisation with clipped ratios (Schulman et al. 2017).
 

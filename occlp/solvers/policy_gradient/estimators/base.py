@@ -38,6 +38,8 @@ class Estimate:
         Values of the policy, up to a constant, that may prove a bound.
     gains : FloatArray [pairs], optional
         The part of the slopes that comes from visits with a positive advantage; default: their positive part.
+    parts : callable, optional
+        Returns the slopes of single trajectories, [n, pairs], n at most 64; their mean varies like the estimate.
     samples : int
         Transitions sampled for this estimate.
     """
@@ -48,6 +50,7 @@ class Estimate:
     objective: float = np.nan
     values: FloatArray | None = None  # [S]
     gains: FloatArray | None = None  # [pairs]
+    parts: Callable[[], FloatArray] | None = None
     samples: int = 0
 
     @property

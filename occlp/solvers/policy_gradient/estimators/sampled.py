@@ -19,6 +19,8 @@ from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator, e
 
 #: Where no horizon is given, trajectories are cut when what follows weighs less than this part, γ^T.
 TAIL = 0.01
+#: Single trajectories of a batch that its variance is estimated from, at most.
+MOST_PARTS = 64
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,11 +144,20 @@ class TrajectoryEstimator(Estimator):
             added, positive = -added, positive - added
         added, positive = added / form.scale, positive / form.scale
         chance = np.where(probabilities > 0, probabilities, 1.0)
+
+        def parts() -> FloatArray:
+            taken, count = sample.mask[:MOST_PARTS], min(sample.n_trajectories, MOST_PARTS)
+            out = np.zeros((count, problem.mdp.n_pairs))
+            rows = np.broadcast_to(np.arange(count)[:, None], taken.shape)
+            np.add.at(out, (rows[taken], sample.pair_index[:MOST_PARTS][taken]), signals[:MOST_PARTS][taken])
+            return np.asarray(form.sign * (form.rest or 1.0) / form.scale * out / chance)
+
         return Estimate(
             slopes=unit * added / chance,
             advantages=added / np.where(mass > 0, mass, 1.0),
             pair_mass=unit * mass,
             gains=unit * positive / chance,
+            parts=parts,
             samples=sample.n_steps,
         )
 
