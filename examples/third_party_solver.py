@@ -28,7 +28,8 @@ class ScipyDual:
 
     def unsupported(self, problem: oc.Problem) -> str | None:
         """Say why a problem cannot be answered, or None."""
-        return None if problem.regularizer is None else "a linear program has no KL term; KLDual has"
+        plain = not (problem.limits or problem.regularizer or problem.utility)
+        return None if plain and problem.criterion == "discounted" else "it answers plain discounted questions"
 
     def iterate(
         self, problem: oc.Problem, *, tol: float, rng: np.random.Generator, start: object = None

@@ -1,6 +1,8 @@
 from . import instances as instances
 from . import interop as interop
 from .certificate import Certificate as Certificate
+from .checking import SolverCheck as SolverCheck
+from .checking import check_solver as check_solver
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .constraints import ConcaveConstraint as ConcaveConstraint
@@ -20,6 +22,7 @@ from .dataset import marginalized_importance_sampling as marginalized_importance
 from .dataset import score_weights as score_weights
 from .errors import AuditFailed as AuditFailed
 from .errors import BackendMissing as BackendMissing
+from .errors import BrokenSolver as BrokenSolver
 from .errors import Infeasible as Infeasible
 from .errors import InvalidModel as InvalidModel
 from .errors import InvalidProblem as InvalidProblem

@@ -8,6 +8,7 @@
     ├── Unsupported                    the question makes sense; this solver cannot answer it
     ├── BackendMissing (ImportError)   an optional package or a cvxpy backend is not installed
     ├── AuditFailed                    ``oc.verify`` found a certificate that does not hold
+    ├── BrokenSolver                   ``oc.check_solver`` found a solver that breaks its contract; carries ``.checks``
     └── SolveError                     a solve ended without the answer; carries ``.result``
         ├── Infeasible                 proved: no policy meets the constraints
         ├── Unbounded                  proved: the objective has no finite optimum
@@ -21,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from occlp.checking.battery import SolverCheck
     from occlp.result import Result
 
 
@@ -49,6 +51,23 @@ class BackendMissing(OccupancyError, ImportError):
 
 class AuditFailed(OccupancyError):
     """An independent audit found that a result does not follow from its certificate."""
+
+
+class BrokenSolver(OccupancyError):
+    """A solver does not do what every solver must.
+
+    Attributes
+    ----------
+    checks : tuple of SolverCheck
+        Every check with its outcome.
+    """
+
+    def __init__(self, message: str, checks: tuple[SolverCheck, ...]) -> None:
+        super().__init__(message)
+        self.checks = checks
+
+    def __reduce__(self) -> tuple[type[BrokenSolver], tuple[str, tuple[SolverCheck, ...]]]:
+        return type(self), (str(self), self.checks)
 
 
 class SolveError(OccupancyError):

@@ -58,6 +58,7 @@ LAYERS = (
     "total_tracking",
     "verdict",
     "solving",
+    "checking",
     "report",
     "pareto",
     "postoptimal",

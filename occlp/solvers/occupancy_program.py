@@ -28,10 +28,12 @@ from occlp.solvers.multichain_program import build_program, multichain_program
 from occlp.solvers.scaled_program import ANSWERED, BACKEND_OPTIONS, Answer, Backend, ScaledProgram, support
 from occlp.solvers.total_program import total_program
 from occlp.standard import StandardForm, flow_matrix
-from occlp.terms import JointTerm, PolicyTerm, TotalVariation, WorstCase
+from occlp.terms import JointTerm, PolicyTerm, TotalVariation, Utility, WorstCase
 
 #: Utilities (or none) that make no more than a linear program.
 POLYHEDRAL = (NoneType, TotalVariation, WorstCase)
+#: Backends for linear programs.
+LINEAR_BACKENDS = ("CBC", "GLOP", "GLPK", "GLPK_MI", "HIGHS", "PDLP", "SCIPY")
 #: States with less mass than this count as not visited by the program's own occupancy.
 NO_MASS = 1e-9
 
@@ -67,11 +69,14 @@ class OccupancyProgram:
         return True
 
     def unsupported(self, problem: Problem) -> str | None:
-        """Return None: every question of this version is a convex program.
+        """Return why the backend cannot answer the problem, or None: every question is a convex program.
 
         Raises `BackendMissing` when the backend is not installed.
         """
-        self._backend(problem)
+        settings = [problem.regularizer, problem.utility, *(one.utility for one in problem.concave_limits.values())]
+        linear = all(isinstance(setting, (*POLYHEDRAL, Utility)) for setting in settings)
+        if self._backend(problem) in LINEAR_BACKENDS and not linear:
+            return f"the backend {self.backend} has no logarithms; CLARABEL has"
         return None
 
     def program(self, problem: Problem) -> Any:

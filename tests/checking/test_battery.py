@@ -1,0 +1,256 @@
+"""The battery: the library's solvers pass it, and each kind of broken solver fails the check that is meant for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Exact
+
+import occlp as oc
+from occlp.checking.questions import questions
+
+SOLVERS = {
+    "PolicyIteration": oc.PolicyIteration(),
+    "ModifiedPolicyIteration": oc.ModifiedPolicyIteration(),
+    "ValueIteration": oc.ValueIteration(),
+    "ExactPolicyIteration": oc.ExactPolicyIteration(),
+    "Decomposition": oc.Decomposition(),
+    "KLDual": oc.KLDual(),
+    "SoftPolicyIteration": oc.SoftPolicyIteration(),
+}
+SLOWER = {
+    "CLARABEL": oc.OccupancyProgram("CLARABEL"),
+    "NaturalPolicyGradient": oc.NaturalPolicyGradient(steps=10),
+    "HIGHS": oc.OccupancyProgram("HIGHS"),
+    "SCS": oc.OccupancyProgram("SCS"),
+    "DeterministicProgram": oc.DeterministicProgram(),
+    "PolicyGradient": oc.PolicyGradient(steps=20),
+    **{
+        name: getattr(oc, name)()
+        for name in ("Reinforce", "ActorCritic", "A2C", "TRPO", "PPO", "MirrorDescent", "Reps")
+    },
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_ours_pass(name):
+    if name == "ExactPolicyIteration":
+        pytest.importorskip("flint")
+    checks = oc.check_solver(SOLVERS[name])
+    assert {check.outcome for check in checks} <= {"passed", "not answered"}
+    assert sum(check.outcome == "passed" for check in checks) >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOWER)
+def test_the_others_of_ours_pass(name):
+    assert oc.check_solver(SLOWER[name])
+
+
+def test_the_example_of_a_third_party_passes():
+    path = Path(__file__).parents[2] / "examples" / "third_party_solver.py"
+    spec = importlib.util.spec_from_file_location("third_party_solver", path)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(__import__("sys").modules, "third_party_solver", module)  # where pickle looks for its class
+        spec.loader.exec_module(module)
+        checks = oc.check_solver(module.ScipyDual())
+    assert sum(check.outcome == "passed" for check in checks) > 50
+
+
+def test_the_known_answers_are_true():
+    """Plain discounted ones by linear algebra in fractions; all of them enclosed by the default solver."""
+    for question in questions():
+        problem = question.build()
+        if question.optimum is None:
+            with pytest.raises(oc.Infeasible):
+                oc.solve(problem)
+            continue
+        certificate = oc.solve(problem, tol=1e-7).certificate
+        assert certificate.lower - 1e-12 <= question.optimum <= certificate.upper + 1e-12
+        plain = not (problem.limits or problem.regularizer or problem.utility)
+        if plain and problem.criterion == "discounted":
+            assert Exact.of(problem.mdp).optimum(problem.sense) == question.optimum
+        assert isinstance(question.optimum, Fraction) == (problem.regularizer is None and problem.utility is None)
+
+
+@dataclass(frozen=True)
+class Honest:
+    """Policy iteration under another name; the broken ones below differ from it in one respect."""
+
+    promises_tol = True
+
+    def unsupported(self, problem):
+        return oc.PolicyIteration().unsupported(problem)
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        yield from oc.PolicyIteration().iterate(problem, tol=tol, rng=rng, start=start)
+
+
+class Thawed(Honest.__base__):
+    promises_tol = True
+    unsupported, iterate = Honest.unsupported, Honest.iterate
+
+
+@dataclass
+class Changeable(Thawed):
+    setting: int = 1
+
+
+@dataclass(frozen=True)
+class Shy(Honest):
+    def unsupported(self, problem):
+        return ""
+
+
+@dataclass(frozen=True)
+class Bold(Honest):
+    """Claims to answer everything, and answers the plain question."""
+
+    def unsupported(self, problem):
+        return None
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        plain = oc.Problem(problem.mdp, problem.sense, problem.criterion, goal=problem.goal)
+        yield from oc.PolicyIteration().iterate(plain, tol=tol, rng=rng)
+
+
+@dataclass(frozen=True)
+class Lazy(Honest):
+    """Returns the uniform policy, and swears that it is optimal."""
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        yield oc.Iterate(oc.Policy.uniform(problem.mdp), claims={"status": "optimal"})
+
+
+@dataclass(frozen=True)
+class Moody(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        np.random.random()  # noqa: NPY002
+        yield from super().iterate(problem, tol=tol, rng=rng, start=start)
+
+
+@dataclass(frozen=True)
+class Erratic(Honest):
+    seen: list = field(default_factory=list, compare=False)
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        self.seen.append(problem)
+        uniform = oc.Policy.uniform(problem.mdp)
+        weights = uniform.pair_probabilities * (1 + len(self.seen) * np.arange(problem.mdp.n_pairs))
+        yield oc.Iterate(oc.Policy.from_occupancy(problem.mdp, weights))
+        yield from super().iterate(problem, tol=tol, rng=rng, start=start)
+
+
+@dataclass(frozen=True)
+class Vandal(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        rewards = problem.mdp.pair_rewards
+        rewards.flags.writeable = True
+        rewards += 1.0
+        yield from super().iterate(problem, tol=tol, rng=rng, start=start)
+
+
+@dataclass(frozen=True)
+class Stubborn(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        if start is not None:
+            raise RuntimeError("it cannot resume")
+        yield from super().iterate(problem, tol=tol, rng=rng)
+
+
+@dataclass(frozen=True)
+class Listing(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        return list(super().iterate(problem, tol=tol, rng=rng, start=start))
+
+
+@dataclass(frozen=True)
+class Shapeless(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        for iterate in super().iterate(problem, tol=tol, rng=rng, start=start):
+            yield oc.Iterate(iterate.policy, values=np.zeros(problem.mdp.n_states + 1))
+
+
+@dataclass(frozen=True)
+class Forgetful(Honest):
+    samples: int = 5
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        yield oc.Iterate(oc.Policy.uniform(problem.mdp), samples=self.samples)
+        yield from super().iterate(problem, tol=tol, rng=rng, start=start)
+
+
+@dataclass(frozen=True)
+class Locked(Honest):
+    key: object = field(default_factory=lambda: lambda: None, compare=False)
+
+
+@dataclass(frozen=True)
+class Unsure(Honest):
+    promises_tol = "maybe"
+
+
+@dataclass(frozen=True)
+class Silent(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        yield from ()
+
+
+@dataclass(frozen=True)
+class Crashing(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        yield from super().iterate(problem, tol=tol, rng=rng, start=start)
+        raise ZeroDivisionError("in the third party")
+
+
+BROKEN = {
+    Changeable: "is frozen",
+    Unsure: "has the three members",
+    Locked: "is a value",
+    Shy: "says what it cannot answer",
+    Bold: "ends at the truth",
+    Lazy: "ends at the truth",
+    Silent: "yields iterates",
+    Listing: "yields iterates",
+    Shapeless: "yields iterates",
+    Forgetful: "yields iterates",
+    Moody: "leaves everything else alone",
+    Vandal: "leaves everything else alone",
+    Erratic: "follows from its rng",
+    Stubborn: "can resume",
+    Crashing: "yields iterates",
+}
+
+
+def test_the_honest_one_passes():
+    assert oc.check_solver(Honest())
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A plain question, one with an entropy and one without an answer: enough to find any of these out."""
+    names = ("rewards", "an entropy", "a limit that nobody keeps")
+    chosen = tuple(question for question in questions() if question.name in names)
+    monkeypatch.setattr("occlp.checking.battery.questions", lambda: chosen)
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_solvers_fail_the_check_meant_for_them(kind, few):
+    with pytest.raises(oc.BrokenSolver, match=BROKEN[kind]) as caught:
+        oc.check_solver(kind())
+    checks = caught.value.checks
+    assert BROKEN[kind] in {check.check for check in checks if check.outcome == "failed"}
+    assert oc.check_solver(kind(), check=False)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_what_is_no_solver_at_all():
+    with pytest.raises(oc.BrokenSolver, match="has the three members"):
+        oc.check_solver(object())
