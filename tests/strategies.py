@@ -136,7 +136,7 @@ def sketches(
 
 @st.composite
 def drifting_sketches(draw, max_states=4, max_actions=2):
-    """Models without a discount whose averages may depend on the start: loops, one-way moves, and what leads to both."""
+    """Models without a discount whose averages may depend on the start: loops, one-way moves, what leads to both."""
     n, n_actions = draw(st.integers(2, max_states)), draw(st.integers(1, max_actions))
     rows, rewards = {}, {}
     for s in range(n):

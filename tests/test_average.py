@@ -1,4 +1,4 @@
-"""The average criterion where averages depend on the start: several classes, several end components, periodic chains."""
+"""The average criterion where averages depend on the start: several classes, end components, periodic chains."""
 
 from __future__ import annotations
 
