@@ -10,6 +10,7 @@ import pytest
 from helpers import Exact, fractions, solve_fractions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from strategies import distributions, numbers, sketches
 
 import occlp as oc
@@ -343,4 +344,10 @@ class TestRefusals:
         with_nan = [[[2.0, 4.0]], [[np.nan, 1.0]]]
         process = oc.semi_markov(mdp, with_nan)
         assert process.weights.tolist() == [1 / 3, 1.0]
+        given = sparse.csr_array(np.array([[2.0, 4.0], [0.0, 1.0]]))
+        assert oc.semi_markov(mdp, given).weights.tolist() == [1 / 3, 1.0]
+        with pytest.raises(oc.InvalidModel, match=r"that of state 0, action 0 is -4.0"):
+            oc.semi_markov(mdp, [[[2.0, -4.0]], [[np.nan, 1.0]]])
+        with pytest.raises(oc.InvalidModel, match=r"give \[pairs, S'\] = \[2, 2\]"):
+            oc.semi_markov(mdp, sparse.csr_array((2, 3)))
         assert fractions(process.mdp.transitions.toarray().sum(axis=1)) == [1, 1]

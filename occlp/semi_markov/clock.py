@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -18,6 +18,18 @@ from occlp.model.exact import to_floats, to_fractions
 from occlp.model.mdp import from_rows
 from occlp.model.unrolling import WholeRows
 from occlp.semi_markov.process import SemiMarkov
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Numbers of the pairs, [pairs], or of each transition, [nnz]; doubles or fractions."""
+
+    values: AnyArray
+    of_transitions: bool = False
+
+    def map(self, function: Callable[[AnyArray], AnyArray]) -> Given:
+        """The same with other numbers."""
+        return Given(function(self.values), self.of_transitions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +68,16 @@ class Clock:
         found: AnyArray = np.add.reduceat(entries, self.rows.matrix.indptr[:-1])
         return found
 
-    def expected(self, values: AnyArray) -> AnyArray:
+    def expected(self, given: Given) -> AnyArray:
         """Expectation over the next state where numbers are per transition, [pairs]."""
-        return self.numbers(values) if values.ndim == 1 else self.sums(self.probabilities * self.entries(values))
+        if given.of_transitions:
+            return self.sums(self.probabilities * self.numbers(given.values))
+        return self.numbers(given.values)
 
-    def entries(self, values: AnyArray) -> AnyArray:
-        """Numbers [pairs, S'] or [pairs], one for each transition, [nnz]."""
-        values = self.numbers(values)
-        found: AnyArray = values[self.lines] if values.ndim == 1 else values[self.lines, self.rows.matrix.indices]
-        return found
+    def entries(self, given: Given) -> AnyArray:
+        """One number for each transition, [nnz]."""
+        found: AnyArray = self.numbers(given.values)
+        return found if given.of_transitions else found[self.lines]
 
     def number(self, value: Any) -> Any:
         """One double or fraction."""
@@ -81,9 +94,7 @@ class Clock:
         earned = {name: value * times for name, value in accrued.items()}
         return self._changed(1 / times, step, moves, None, earned)
 
-    def discounted(
-        self, discounts: AnyArray, rests: AnyArray, alpha: Any, accrued: Mapping[str, AnyArray]
-    ) -> SemiMarkov:
+    def discounted(self, discounts: Given, rests: Given, alpha: Any, accrued: Mapping[str, AnyArray]) -> SemiMarkov:
         """Steps that discount as much as they can, so that no probability of staying is negative."""
         kernel = self.probabilities * self.entries(discounts)
         rest = self.sums(self.probabilities * self.entries(rests))

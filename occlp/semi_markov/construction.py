@@ -16,7 +16,7 @@ from occlp.model.assembly import per_pair, read_costs
 from occlp.model.exact import is_exact, shown, to_floats, to_fraction
 from occlp.model.mdp import from_rows
 from occlp.model.unrolling import WholeRows
-from occlp.semi_markov.clock import Clock, column
+from occlp.semi_markov.clock import Clock, Given, column
 from occlp.semi_markov.process import SemiMarkov
 
 
@@ -72,40 +72,42 @@ def semi_markov(
     --------
     >>> import occlp as oc
     >>> process = oc.semi_markov(oc.instances.get("tijms-maintenance"), "days")
-    >>> result = oc.solve(oc.Problem(process.mdp, criterion="average"))
-    >>> round(result.objective, 12)  # -95/219 a day
-    -0.433789954338
+    >>> result = oc.solve(oc.Problem(process.mdp, criterion="average", sense="minimize"))
+    >>> round(result.objective, 12)  # 95/219 a day
+    0.433789954338
     """
     if embedded.discount not in (None, 1.0):
         raise InvalidModel(
             f"the embedded model has discount {embedded.discount} a decision. Leave it out: time is discounted by "
             "rate= or sojourn_discounts=."
         )
-    times = None if sojourn is None else _read(sojourn, embedded, "sojourn")
+    rows = WholeRows.of(embedded)
+    times = None if sojourn is None else _read(sojourn, embedded, rows, "sojourn")
     if times is not None:
-        _check_range(times, embedded, times <= 0, "a sojourn takes time: that of")
-    given = None if sojourn_discounts is None else _read(sojourn_discounts, embedded, "sojourn_discounts")
+        _check_range(times.values <= 0, times, embedded, rows, "a sojourn takes time: that of")
+    given = None if sojourn_discounts is None else _read(sojourn_discounts, embedded, rows, "sojourn_discounts")
     if given is not None:
-        _check_range(given, embedded, (given < 0) | (given >= 1), "a sojourn's discount is in [0, 1); that of")
+        outside = (given.values < 0) | (given.values >= 1)
+        _check_range(outside, given, embedded, rows, "a sojourn's discount is in [0, 1); that of")
     alpha = None if rate is None else _read_rate(rate)
     rates = ({} if reward_rates is None else {"reward": reward_rates}) | read_costs(cost_rates)
     _check_parts(times, alpha, distribution, given, bool(rates))
-    read = {name: _read(value, embedded, f"the rate of {name!r}") for name, value in rates.items()}
-    parts = [part for part in (times, alpha, given, *read.values()) if part is not None]
-    exact = distribution != "constant" and (embedded.exact is not None or any(map(is_exact, parts)))
-    clock = Clock(embedded, WholeRows.of(embedded), exact)
+    read = {name: _read(value, embedded, rows, f"the rate of {name!r}") for name, value in rates.items()}
+    parts = [part.values for part in (times, given, *read.values()) if part is not None]
+    exact = distribution != "constant" and (embedded.exact is not None or any(map(is_exact, [*parts, alpha])))
+    clock = Clock(embedded, rows, exact)
     accrued = {name: clock.expected(value) for name, value in read.items()}
-    if alpha is None and given is None:
-        assert times is not None
-        return clock.average(clock.expected(times), accrued)
     if given is not None:
-        return clock.discounted(clock.numbers(given), 1 - clock.numbers(given), alpha, accrued)
+        return clock.discounted(given, given.map(lambda q: 1 - clock.numbers(q)), alpha, accrued)
     assert times is not None
-    assert alpha is not None
-    ages = clock.numbers(times) * clock.number(alpha)
+    if alpha is None:
+        return clock.average(clock.expected(times), accrued)
+    ages = times.map(lambda time: clock.numbers(time) * clock.number(alpha))
     if distribution == "exponential":
-        return clock.discounted(1 / (1 + ages), ages / (1 + ages), alpha, accrued)
-    return clock.discounted(np.exp(-ages), -np.expm1(-ages), alpha, accrued)
+        return clock.discounted(
+            ages.map(lambda age: 1 / (1 + age)), ages.map(lambda age: age / (1 + age)), alpha, accrued
+        )
+    return clock.discounted(ages.map(lambda age: np.exp(-age)), ages.map(lambda age: -np.expm1(-age)), alpha, accrued)
 
 
 def continuous_time(rates: Any, reward_rates: Any, *, rate: Any = None, **model: Any) -> SemiMarkov:
@@ -189,33 +191,44 @@ def continuous_time(rates: Any, reward_rates: Any, *, rate: Any = None, **model:
     )
 
 
-def _read(values: Any, mdp: MDP, name: str) -> AnyArray:
-    """Finite numbers, [pairs] or [pairs, S'], from any shape or the name of a cost."""
+def _read(values: Any, mdp: MDP, rows: WholeRows, name: str) -> Given:
+    """Finite numbers from any shape or the name of a cost; what stands at a probability of zero does not matter."""
     if isinstance(values, str):
         if values not in mdp.pair_costs:
             raise InvalidModel(f"{name}={values!r} is not a cost of the model; it has {sorted(mdp.pair_costs)}.")
-        return column(mdp, values)
-    dense: Any = values
-    if sparse.issparse(values):
-        dense = dense.toarray()
-    read = per_pair(dense, mdp.pairs, name)
-    floats = to_floats(read) if read.dtype == object else read
-    used = np.isfinite(floats)
-    if floats.ndim == 2:  # what stands at a probability of zero does not matter
-        used |= mdp.transitions.toarray() == 0
-    if not used.all():
-        pair = int(np.argwhere(~used)[0][0])
+        return Given(column(mdp, values))
+    read: Any = per_pair(values, mdp.pairs, name)
+    if read.ndim == 2:
+        if read.shape != rows.matrix.shape:
+            raise InvalidModel(f"{name} has shape {list(read.shape)}; give [pairs, S'] = {list(rows.matrix.shape)}.")
+        matrix: Any = read
+        if sparse.issparse(read):
+            matrix = matrix.tocsr()
+        found = Given(np.asarray(matrix[_lines(rows), rows.matrix.indices]).ravel(), of_transitions=True)
+    else:
+        found = Given(read)
+    floats = to_floats(found.values) if found.values.dtype == object else found.values
+    if not np.isfinite(floats).all():
+        pair = _pair_of(int(np.argmin(np.isfinite(floats))), found, rows)
         raise InvalidModel(f"{name} of {mdp.pairs.describe(pair)} is not a finite number.")
-    return np.asarray(read)
+    return found
 
 
-def _check_range(values: AnyArray, mdp: MDP, wrong: AnyArray, message: str) -> None:
-    """Raise for the first pair whose number is wrong, where its probability is not zero."""
-    if values.ndim == 2:
-        wrong = wrong & (mdp.transitions.toarray() != 0)
+def _lines(rows: WholeRows) -> AnyArray:
+    lines: AnyArray = np.repeat(np.arange(rows.matrix.shape[0]), np.diff(rows.matrix.indptr))
+    return lines
+
+
+def _pair_of(position: int, given: Given, rows: WholeRows) -> int:
+    return int(_lines(rows)[position]) if given.of_transitions else position
+
+
+def _check_range(wrong: AnyArray, given: Given, mdp: MDP, rows: WholeRows, message: str) -> None:
+    """Raise for the first number that is wrong."""
     if wrong.any():
-        where = tuple(np.argwhere(wrong)[0])
-        raise InvalidModel(f"{message} {mdp.pairs.describe(int(where[0]))} is {float(values[where])}.")
+        first = int(np.argmax(wrong))
+        pair = _pair_of(first, given, rows)
+        raise InvalidModel(f"{message} {mdp.pairs.describe(pair)} is {float(given.values[first])}.")
 
 
 def _check_parts(times: Any, alpha: Any, distribution: Any, given: Any, with_rates: bool) -> None:
