@@ -224,7 +224,8 @@ def run(
         words = ""
         if level != "float" and outcome.failure is None:
             # Exact proofs mend the policy; only a method that was to find the optimum, and nearly did, is mended.
-            whole = outcome.stopped is None and solver.promises_tol and tracker.is_near(POLISH_LIMIT)
+            near = problem.criterion == "total" or tracker.is_near(POLISH_LIMIT)  # the optimum of a total is found anew
+            whole = outcome.stopped is None and solver.promises_tol and near
             words = f" The level {level!r} was not reached."
             with _containing(outcome):
                 reached = level if whole else "interval"

@@ -10,18 +10,22 @@ import numpy as np
 
 from occlp._typing import FloatArray, frozen
 from occlp.certificate import LEVELS, Certificate, to_sensitivity
+from occlp.chain import pair_residuals
 from occlp.errors import InvalidProblem, Unsupported
-from occlp.evaluation import Evaluation, assess, formulate, to_evaluation
+from occlp.evaluation import Evaluation, assess, formulate, to_evaluation, to_total_evaluation
 from occlp.exact.balls import check_enclosable
 from occlp.exact.basis import prove_basis
 from occlp.exact.form import exact_form
 from occlp.exact.intervals import enclose_bounds
 from occlp.exact.policies import exact_policy_iterations
+from occlp.exact.totals import optimal_total
 from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave
 from occlp.proof import ExactProof
 from occlp.rationals import load_flint, to_fraction
+from occlp.total.assessment import assess_total
+from occlp.total.form import formulate_total
 
 
 def check_level(problem: Problem, level: str) -> None:
@@ -30,8 +34,8 @@ def check_level(problem: Problem, level: str) -> None:
         raise InvalidProblem(f"certify={level!r} is unknown. Use {', '.join(map(repr, LEVELS))}.")
     if level != "float":
         load_flint()
-        if problem.criterion == "total":
-            raise Unsupported(f"certify={level!r} is for discounted and average questions; totals have 'float'.")
+        if problem.criterion == "total" and level == "interval":
+            raise Unsupported("certify='interval' is for discounted and average questions; totals have 'exact'.")
         if has_several(problem):
             raise Unsupported(f"certify={level!r} needs averages that do not depend on the start; these have 'float'.")
         refuse_concave(problem, f"certify={level!r} takes")
@@ -50,6 +54,10 @@ def raise_level(
     """
     if level == "float" or certificate.infeasible_by is not None:
         return certificate, evaluation, ""
+    if problem.criterion == "total":
+        if level == "interval":  # what an unfinished run falls back to; totals have no intervals
+            return certificate, evaluation, " The level 'exact' was not reached."
+        return _prove_total(problem, certificate, evaluation)
     if level == "exact":
         reason = _beyond(problem)
         if reason is None:
@@ -92,6 +100,39 @@ def _prove(problem: Problem, certificate: Certificate, evaluation: Evaluation) -
     )
     words = f" {improvements} improvements in fractions changed the policy." if improvements else ""
     return *_exactly(problem, certificate, policy, proof, [float(to_fraction(x)) for x in last.residuals]), words
+
+
+def _prove_total(
+    problem: Problem, certificate: Certificate, evaluation: Evaluation
+) -> tuple[Certificate, Evaluation, str]:
+    """The optimum of a total as a fraction; where there is none, the certificate as it is."""
+    try:
+        found = optimal_total(problem)
+    except Unsupported as error:
+        return certificate, evaluation, f" No exact proof: {str(error).rstrip('.')}. The bounds are those of doubles."
+    sign = 1 if problem.sense == "maximize" else -1
+    proof = ExactProof(
+        optimum=sign * to_fraction(found.optimum), values=tuple(sign * to_fraction(value) for value in found.values)
+    )
+    policy = Policy.from_choice(evaluation.policy.pairs, np.array(found.choice))
+    total = formulate_total(problem)
+    worth = float(proof.optimum)
+    evaluation = to_total_evaluation(problem, policy, assess_total(total, policy.pair_probabilities))
+    totals = dict(evaluation.expected_total)
+    if problem.objective == "reward":
+        totals["reward"] = worth
+    values = frozen(np.array([float(value) for value in proof.values]))
+    zeros = frozen(np.zeros(len(values)))
+    lower, upper = outward(proof.optimum)
+    certificate = replace(
+        certificate, lower=lower, upper=upper, gap=0.0, rounding=0.0, size=min(certificate.spread, abs(worth)),
+        values=values, values_low=zeros, policy_values=values, policy_values_low=zeros,
+        reduced_costs=frozen(np.abs(pair_residuals(total.base, total.base.sign * values / total.base.scale, None)[0])),
+        violation=0.0, multipliers={}, sensitivity={}, level="exact", proof=proof,
+        assumptions=("fractions, nothing rounded", *exact_form(problem).notes),
+    )  # fmt: skip
+    words = f" {found.changes} improvements in fractions changed the policy." if found.changes else ""
+    return certificate, replace(evaluation, objective=worth, totals=totals), words
 
 
 def _exactly(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from occlp.errors import AuditFailed
 from occlp.model.exact import ExactNumbers, exact_numbers
+from occlp.verify.total_fractions import check_total_proof
 
 if TYPE_CHECKING:
     from occlp.certificate import Certificate
@@ -36,10 +37,14 @@ def check_proof(problem: Problem, policy: Policy, certificate: Certificate) -> N
         raise AuditFailed(f"the level is {certificate.level!r}, which does not fit the proof that there is or is not.")
     if proof is None:
         return
-    if problem.regularizer is not None or problem.utility is not None or problem.criterion == "total":
-        raise AuditFailed("there are no exact proofs for totals and for objectives with a term.")
+    if problem.regularizer is not None or problem.utility is not None:
+        raise AuditFailed("there are no exact proofs for objectives with a term.")
     if len(proof.values) != problem.mdp.n_states:
         raise AuditFailed("the proof's values are not one fraction a state.")
+    if problem.criterion == "total":
+        check_total_proof(problem, policy, proof)
+        _check_doubles(certificate, proof)
+        return
     numbers, sign = exact_numbers(problem.mdp), 1 if problem.sense == "maximize" else -1
     gamma = Fraction(1) if problem.criterion == "average" or numbers.discount is None else numbers.discount
     limits = _limits(problem, numbers, 1 - gamma)
