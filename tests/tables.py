@@ -197,6 +197,10 @@ def check(case: Case, solver: oc.Solver | None = None, **options: object) -> Non
             oc.solve(problem, solver, **options)
         found = Fraction(caught.value.result.objective)
         assert abs(found - case.answer) <= Fraction(1, 10**13) * abs(case.answer)
+        pytest.importorskip("flint")
+        exact = oc.solve(problem, solver, certify="exact", **options)
+        assert exact.certificate.optimum == case.answer
+        assert oc.verify(problem, exact)
     else:
         result = oc.solve(problem, solver, **options)
         answer, slack = Fraction(case.answer), Fraction(case.tol)

@@ -66,7 +66,8 @@ def assess_total(total: TotalForm, probabilities: FloatArray) -> TotalAssessment
     visits = Transient(chain.matrix, ~recurrent).visits(base.initial)
     worth = _spread_of(chain.matrix, ends, tainted, values)
     if (tainted & (base.initial > 0)).any():
-        objective = lower = float(worth[tainted & (base.initial > 0)].sum())
+        with np.errstate(invalid="ignore"):  # ∞ − ∞: the total is undefined
+            objective = lower = float(worth[tainted & (base.initial > 0)].sum())
         lower = -math.inf if math.isnan(lower) else lower
     reached = recurrent & chain.visited
     visits = np.where(reached & ~total.goal, math.inf, visits)
