@@ -1,5 +1,8 @@
 from . import instances as instances
 from . import interop as interop
+from .answers import Answer as Answer
+from .answers import load_answer as load_answer
+from .answers import save_answer as save_answer
 from .certificate import Certificate as Certificate
 from .checking import SolverCheck as SolverCheck
 from .checking import check_solver as check_solver

@@ -49,6 +49,7 @@ LAYERS = (
     "multichain",
     "verify",
     "result",
+    "answers",
     "exact",
     "mixture",
     "rollouts",

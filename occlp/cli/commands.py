@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -53,6 +53,7 @@ Seconds = Annotated[float | None, typer.Option(help="Time limit of each run.")]
 Iterations = Annotated[int | None, typer.Option(help="Limit on the iterations of each run.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of sampled methods.")]
 Backend = Annotated[str | None, typer.Option(help="cvxpy backend of the method lp, such as CLARABEL.")]
+Level = Annotated[Literal["float", "interval", "exact"], typer.Option(help="Arithmetic of the certificate.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with rows.")]
 
 
@@ -99,6 +100,8 @@ def solve(
     seed: Seed = 0,
     backend: Backend = None,
     settings: Settings = None,
+    certify: Level = "float",
+    save: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Keep the answer for occlp verify.")] = None,
     as_json: Json = False,
 ) -> None:
     """Find the best policy of MODEL and prove how good it is."""
@@ -110,9 +113,11 @@ def solve(
         broken: oc.SolveError | None = None
         try:
             with solve_progress(model) as progress:
-                result = oc.solve(problem, solver, tol=tol, rng=seed, limit=limit, progress=progress)
+                result = oc.solve(problem, solver, tol=tol, certify=certify, rng=seed, limit=limit, progress=progress)
         except oc.SolveError as error:
             result, broken = error.result, error
+        if save is not None:
+            oc.save_answer(problem, result, save)
         if as_json:
             from occlp.report.content import policy_rows, result_row
 
@@ -210,6 +215,32 @@ def show(
             print_json("show", model, [facts])
         else:
             print_text(model_table(mdp, facts))
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by occlp solve --save or oc.save_answer.")],
+    as_json: Json = False,
+) -> None:
+    """Check the certificate in FILE against its question and policy, without any solver. Exit code 1: it is false."""
+    with _errors():
+        answer = oc.load_answer(file)
+        try:
+            answer.verify()
+        except oc.AuditFailed as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+        certificate = answer.certificate
+        if as_json:
+            optimum = None if certificate.optimum is None else str(certificate.optimum)
+            ends = {"lower": certificate.lower, "upper": certificate.upper, "gap": certificate.gap}
+            print_json("verify", str(file), [], **ends, level=certificate.level, optimum=optimum)
+            return
+        if certificate.infeasible_by is not None:
+            typer.echo("verified: no policy keeps the constraints")
+            return
+        exact = "" if certificate.optimum is None else f", exactly {certificate.optimum}"
+        typer.echo(f"verified: the optimum lies in [{certificate.lower!r}, {certificate.upper!r}]{exact}")
 
 
 @contextmanager
