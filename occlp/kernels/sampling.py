@@ -35,6 +35,7 @@ BEGIN, SIZE, PAIR = 0, 1, 2  # columns of heads
 ORIGIN, FINAL, LENGTH = 0, 1, 2  # rows of ends
 #: Columns of lanes; COUNTER and PLACE are those of tick 0, UNTIL is 0 for a free lane.
 ID, STATE, COUNTER, BEGUN, UNTIL, PLACE = 0, 1, 2, 3, 4, 5
+SLOT, WITHIN, OUTCOME = 0, 1, 0  # columns of places; the outcome takes the place of the record that it is read from
 #: Trajectories that advance in turns: enough to keep all that a core can have under way in memory busy.
 LANES = 32
 
@@ -55,13 +56,17 @@ def counter(key: np.uint64, trajectory: int) -> np.uint64:
 
 
 @kernel
-def lookup(x: np.uint64, begin: np.uint64, size: np.uint64, records: AnyArray) -> np.uint64:
-    """Return the outcome that 64 random bits select from the records begin .. begin + size − 1."""
+def locate(x: np.uint64, begin: np.uint64, size: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """Return the record, of those begin .. begin + size − 1, that 64 random bits fall into, and how far into it."""
     n = np.uint64(size)
-    below = (x & LOW) * n  # x · n to 96 bits: the record, and how far into it
+    below = (x & LOW) * n  # x · n to 96 bits
     above = (x >> HALF) * n + (below >> HALF)
-    slot = TWO * (np.uint64(begin) + (above >> HALF))
-    within = (above << HALF) | (below & LOW)
+    return TWO * (np.uint64(begin) + (above >> HALF)), (above << HALF) | (below & LOW)
+
+
+@kernel
+def choose(slot: np.uint64, within: np.uint64, records: AnyArray) -> np.uint64:
+    """Return the outcome of a place in a record."""
     word = records[slot + np.uint64(1)]
     return word >> HALF if within >= records[slot] else word & LOW  # type: ignore[no-any-return]
 
@@ -192,7 +197,8 @@ def enter(
     lanes[lane, UNTIL] = 0
     while i < stop and lanes[lane, UNTIL] == 0:
         first = counter(key, i)
-        s = lookup(mix(first, twist), np.uint64(0), np.uint64(len(starts) // 2), starts)
+        slot, within = locate(mix(first, twist), np.uint64(0), np.uint64(len(starts) // 2))
+        s = choose(slot, within, starts)
         ends[ORIGIN, i] = ends[FINAL, i] = s
         ends[LENGTH, i] = 0
         if heads[s, SIZE] > 0:
@@ -213,6 +219,25 @@ def close_ranks(active: int, lanes: AnyArray, sums: FloatArray, weights: FloatAr
             lanes[kept], sums[kept], weights[kept] = lanes[lane], sums[lane], weights[lane]
             kept += 1
     return kept
+
+
+@kernel
+def draw(
+    active: int,
+    advanced: np.uint64,
+    twist: np.uint64,
+    heads: AnyArray,
+    records: AnyArray,
+    lanes: AnyArray,
+    places: AnyArray,
+) -> None:
+    """places[lane, OUTCOME] = what a lane does next; short loops, so that many reads are under way at once."""
+    for lane in range(active):
+        s = lanes[lane, STATE]
+        x = mix(lanes[lane, COUNTER] + advanced, twist)
+        places[lane, SLOT], places[lane, WITHIN] = locate(x, heads[s, BEGIN], heads[s, SIZE])
+    for lane in range(active):
+        places[lane, OUTCOME] = choose(places[lane, SLOT], places[lane, WITHIN], records)
 
 
 @kernel
@@ -244,19 +269,20 @@ def simulate(
     i, stop = len(limits) * first // n_blocks, len(limits) * last // n_blocks
     shift, mask = np.uint64(bits), (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
     lanes = np.zeros((LANES, 6), dtype=np.uint64)
+    places = np.zeros((LANES, 2), dtype=np.uint64)
     sums, weights = np.zeros((LANES, values.shape[1])), np.ones(LANES)
     tick = np.uint64(0)
     for lane in range(LANES):
         i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, offsets, lanes)
     active = close_ranks(LANES, lanes, sums, weights)
     while active > 0:
-        advanced, now = tick * GOLDEN, tick
-        tick += np.uint64(1)
         left = 0
+        draw(active, tick * GOLDEN, twist, heads, records, lanes, places)
+        now = tick
+        tick += np.uint64(1)
         for lane in range(active):
             s = lanes[lane, STATE]
-            x = mix(lanes[lane, COUNTER] + advanced, twist)
-            outcome = lookup(x, heads[s, BEGIN], heads[s, SIZE], records)
+            outcome = places[lane, OUTCOME]
             pair = heads[s, PAIR] + (outcome & mask)
             s = outcome >> shift
             lanes[lane, STATE] = s
