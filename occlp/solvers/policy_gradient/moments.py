@@ -23,7 +23,7 @@ MOST_TRAJECTORIES = 2_000_000
 #: A recursion without an end stops when what is left weighs less than this.
 NOTHING = 1e-17
 #: ... or after this many steps.
-MOST_STEPS = 1_000_000
+MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +151,11 @@ def expected_slopes(problem: Problem, policy: Policy, estimator: TrajectoryEstim
         total, mass = total + mass, walk.forward(mass)
         signal, before = walk.backward(signal, is_last=False), signal
         if mass.sum() < NOTHING and np.abs(signal - before).max() <= NOTHING * np.abs(signal).max():
-            break
-    return np.asarray(total[walk.states] * signal)
+            return np.asarray(total[walk.states] * signal)
+    raise InvalidProblem(
+        f"after {MOST_STEPS} steps some trajectories have not ended, or their returns have not settled: the policy "
+        "need not reach an end. Give a horizon."
+    )
 
 
 class _Walk:

@@ -19,6 +19,9 @@ from occlp.standard import StandardForm
 from occlp.total.assessment import assess_total
 from occlp.total.form import TotalForm, formulate_total
 
+#: Totals and visits beyond this (standard form) count as endless: their products overflow.
+LONGEST = 1e150
+
 
 @dataclass(frozen=True, repr=False)
 class Exact(Estimator):
@@ -96,7 +99,7 @@ def _total(total: TotalForm, probabilities: FloatArray) -> Estimate:
     scores, _ = pair_residuals(form, values, None)
     mass = np.add.reduceat(found.visits, form.start[:-1])
     endless = np.isinf(mass)  # states that are never left for good; they do not matter if no action there does
-    if not np.isfinite(found.objective) or scores[endless[form.states]].any():
+    if not abs(found.objective) < LONGEST or scores[endless[form.states]].any():
         nothing = np.zeros(form.n_pairs)  # a policy that need not end has no gradient, and loses every comparison
         return Estimate(nothing, nothing, nothing, -np.inf)
     mass[endless] = 0.0

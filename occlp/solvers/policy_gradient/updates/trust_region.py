@@ -9,7 +9,7 @@ from scipy.special import rel_entr
 
 from occlp._typing import FloatArray
 from occlp.solvers.policy_gradient.updates.base import Landscape, Position, Update, check_positive
-from occlp.solvers.policy_gradient.updates.natural import check_fisher, conjugate_gradients, fisher_product
+from occlp.solvers.policy_gradient.updates.natural import check_fisher, natural_direction
 
 #: A step that leaves the region or does not improve is shortened by this factor, ...
 SHRINK = 0.8
@@ -51,9 +51,8 @@ class TrustRegion(Update):
         """Move to the edge of the region, or as near as the surrogate allows."""
         estimate = position.estimate
         gradient = landscape.pullback(position.parameters, estimate.slopes)
-        product = fisher_product(landscape, position, self.fisher, self.damping)
-        direction = conjugate_gradients(product, gradient)
-        curvature = float(direction @ product(direction))
+        direction = natural_direction(landscape, position, self.fisher, self.damping)
+        curvature = float(direction @ gradient)  # of F, since F u is the gradient
         if not curvature > 0:
             # Nothing is known to improve: the end of an exact run, a batch without news of a sampled one.
             return landscape.move(position, position.parameters) if landscape.is_sampled else None
