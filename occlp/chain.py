@@ -16,6 +16,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from occlp._typing import BoolArray, FloatArray
+from occlp.errors import Unsupported
 from occlp.gains import bracket_gains
 from occlp.kernels import backup, elimination
 from occlp.parallel import run_rows
@@ -106,6 +107,14 @@ class Chain:
     def n_classes(self) -> int:
         """Number of recurrent classes."""
         return int(closed_labels(self.matrix)[1].sum())
+
+    def require_one_class(self, what: str) -> None:
+        """Raise `Unsupported` for an undiscounted chain with several recurrent classes."""
+        if self.rest == 0 and self.n_classes > 1:
+            raise Unsupported(
+                f"on average, {what} need one recurrent class; a policy met has {self.n_classes}. "
+                "Ask a discounted question with a discount near 1."
+            )
 
     @cached_property
     def resolvent(self) -> Resolvent:

@@ -17,6 +17,7 @@ import numpy as np
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray
 from occlp.certificate import UpperBound, priced
 from occlp.chain import pair_residuals
+from occlp.errors import Unsupported
 from occlp.gains import SHIFTS, certain_sign, differing, drifts, mean_gain, snapped
 from occlp.graph import EndComponents, Quotient, TransitionGraph, collapse, maximal_end_components, transition_graph
 from occlp.kernels.backup import EPS
@@ -44,6 +45,15 @@ def components_of(problem: Problem) -> EndComponents:
 def has_several(problem: Problem) -> bool:
     """Whether a question is about averages that may depend on the start: its model has several end components."""
     return problem.criterion == "average" and components_of(problem).count > 1
+
+
+def refuse_several(problem: Problem, what: str) -> None:
+    """Raise `Unsupported` where averages may depend on the start."""
+    if has_several(problem):
+        raise Unsupported(
+            f"{what} averages that do not depend on the start; this model has {components_of(problem).count} end "
+            "components. Ask a discounted question with a discount near 1."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +117,7 @@ class Gains:
             value = base + float(scores[top] + error[top]) + slack
             value = value if math.isfinite(value) else math.inf
             bounds.append(UpperBound(value, slack + float(error[top]), candidate, scores, prices, gain=gain))
-        return min(bounds, key=lambda bound: bound.value)
+        return preferred(bounds[0], bounds[-1])
 
     def raised(self, gain: FloatArray) -> FloatArray:
         """Gains not below the given ones, equal on each end component, with G ≥ PG on every pair, exactly."""
@@ -165,8 +175,13 @@ class Gains:
         if not strict.any() or strict.all():
             return 0.0
         beyond = scores[strict] - scores[~strict].max()
-        worst = float((beyond / -drift[strict]).max())
-        return math.ldexp(1.0, math.frexp(worst)[1]) if 0 < worst < 1e300 else 0.0
+        worst = 1.0 + max(float((beyond / -drift[strict]).max()), 0.0)  # what loses gain must show as inferior
+        return math.ldexp(1.0, math.frexp(worst)[1]) if worst < 1e300 else 0.0
+
+
+def preferred(known: UpperBound, found: UpperBound) -> UpperBound:
+    """The found bound, unless the known one is less by more than rounding; gains say more than one number."""
+    return known if known.value < found.value - 2.0 * found.rounding else found
 
 
 def _best_of(states: IntArray, scores: FloatArray, count: int) -> AnyArray:

@@ -25,7 +25,7 @@ from occlp.certificate import (
 from occlp.chain import enclose, policy_chain
 from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
-from occlp.multichain import Gains, has_several
+from occlp.multichain import Gains, has_several, preferred
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.relaxation import Values
@@ -190,7 +190,8 @@ class Tracker(Rows):
             self._best = best = replace(best, lower=lower, objective=found.objective, found=found)
         assert best.found is not None
         own = (best.found.bracket.high, best.found.bracket.low)
-        self._upper = upper = best_bound(self.form, [(own, None, best.found.pair_occupancy, None)], self._upper)
+        upper = best_bound(self.form, [(own, None, best.found.pair_occupancy, None)], self._upper)
+        self._upper = upper = upper if self._upper.gain is None else preferred(upper, self._upper)
         return best.found, upper, best.kept
 
     def _bound_gains(self, values: Values | None, gains: FloatArray | None, prices: FloatArray) -> None:
@@ -199,9 +200,7 @@ class Tracker(Rows):
             return
         gains = np.asarray(gains, dtype=np.float64) / (self.form.sign * self.form.scale)
         if (np.abs(gains) < LARGEST_VALUE).all() and self._upper is not None:
-            self._upper = min(
-                self._upper, self._gains.bound_above(values, gains, prices), key=lambda bound: bound.value
-            )
+            self._upper = preferred(self._upper, self._gains.bound_above(values, gains, prices))
 
     def _standard_values(self, iterate: Iterate) -> Values | None:
         if iterate.values is None or self.form.spread == 0:  # constant rewards: no values are needed

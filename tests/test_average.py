@@ -168,6 +168,10 @@ class TestCertificate:
         assert certificate.policy_gain_values.tolist() == [3, 1, 3, 3]
         assert oc.verify(problem, replace(result, certificate=certificate))
 
+    def test_pairs_that_lose_gain_have_reduced_costs(self):
+        result = oc.solve(average(fork()))
+        assert (result.certificate.reduced_costs > 0).tolist() == [True, False, False, False, False, False]
+
     @pytest.mark.parametrize(
         ("change", "words"),
         [
@@ -265,6 +269,19 @@ class TestRefusals:
             oc.solve(average(mdp, regularizer=oc.KL(strength=0.1, reference=oc.Policy.uniform(mdp))))
         with pytest.raises(oc.Unsupported, match="do not depend on the start"):
             oc.solve(average(mdp), certify="interval")
+
+    def test_analyses_that_assume_one_average(self):
+        problem = average(fork(initial=[0.5, 0.25, 0, 0.25]))
+        result = oc.solve(problem)
+        for ask in (
+            lambda: oc.sensitivity(problem, result),
+            lambda: oc.tie_break(problem, result, minimize="wear"),
+            lambda: oc.mixture(problem, result),
+            lambda: oc.purify(problem, result),
+            lambda: oc.policy_gradient(problem, result.policy, scale="normalized"),
+        ):
+            with pytest.raises(oc.Unsupported, match="end components|one recurrent class"):
+                ask()
 
     def test_a_comparison_says_so_in_a_row(self):
         table = oc.compare(average(fork()), {"vi": oc.ValueIteration(), "pi": oc.PolicyIteration()})

@@ -210,7 +210,9 @@ def _heaviest(form: StandardForm, mass: FloatArray, otherwise: IntArray) -> IntA
 
 
 def _pair_occupancy(form: StandardForm, probabilities: FloatArray) -> FloatArray:
-    return occupancy(policy_chain(form, probabilities))[form.states] * probabilities
+    chain = policy_chain(form, probabilities)
+    chain.require_one_class("lotteries over policies")
+    return occupancy(chain)[form.states] * probabilities
 
 
 def _indicator(form: StandardForm, choice: IntArray) -> FloatArray:

@@ -22,6 +22,7 @@ from occlp.chain import occupancy, policy_chain
 from occlp.errors import InvalidProblem, NotCertified, Unsupported
 from occlp.evaluation import formulate, pair_residuals
 from occlp.model import MDP, Pairs
+from occlp.multichain import refuse_several
 from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave, refuse_total
 from occlp.result import Result, Status
@@ -139,6 +140,7 @@ def optimal_face(problem: Problem, result: Result) -> OptimalFace:
         With a concave term or constraint, whose optimum is a single point of no such structure.
     """
     refuse_total(problem, "this analysis is of")
+    refuse_several(problem, "this analysis is of")
     form = formulate(problem)
     if result.certificate.fingerprint != problem.fingerprint:
         raise InvalidProblem("the result answers another question: the fingerprints differ.")
@@ -192,4 +194,5 @@ def best_occupancy(form: StandardForm, pairs: Pairs, rewards: FloatArray, start:
 def policy_occupancy(form: StandardForm, policy: Policy) -> FloatArray:
     """d^π(s, a), [pairs]."""
     chain = policy_chain(form, policy.pair_probabilities)
+    chain.require_one_class("analyses of the optimum")
     return np.asarray(occupancy(chain)[form.states] * policy.pair_probabilities)

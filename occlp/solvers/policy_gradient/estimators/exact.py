@@ -79,6 +79,7 @@ class _SmallModel:
 
 def _general(form: StandardForm, probabilities: FloatArray) -> Estimate:
     chain = policy_chain(form, probabilities)
+    chain.require_one_class("policy gradients")
     mass = occupancy(chain)
     pair_mass = mass[form.states] * probabilities
     rewards, bonus = form.rewards, 0.0
