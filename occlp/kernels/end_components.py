@@ -185,7 +185,8 @@ def trim(p: Partition, c: int) -> AnyArray:
             continue
         if n == len(waiting):
             longer = np.empty((2 * n, 2), dtype=np.int32)
-            longer[:n] = waiting
+            for i in range(n):
+                longer[i, 0], longer[i, 1] = waiting[i, 0], waiting[i, 1]
             waiting = longer
         waiting[n, 0] = s
         n += 1
@@ -262,8 +263,9 @@ def components(p: Partition, c: int, index: IntArray, low: IntArray) -> AnyArray
                 n_output = close(s, index, trail, n_trail, output, n_output)
                 n_trail -= n_output - before
                 borders.append(begin + n_output)
-    index[output] = 0
-    p.order[begin:end] = output
+    for i in range(end - begin):  # assignments of slices take seconds to compile
+        index[output[i]] = 0
+        p.order[begin + i] = output[i]
     return np.array(borders)
 
 
