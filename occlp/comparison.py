@@ -16,7 +16,7 @@ from occlp.errors import InvalidProblem, OccupancyError
 from occlp.model import MDP
 from occlp.problem import Problem, as_problem
 from occlp.result import Result
-from occlp.solvers import NaturalPolicyGradient, PolicyGradient, PolicyIteration, Solver, refusal
+from occlp.solvers import NaturalPolicyGradient, PolicyGradient, PolicyIteration, Reinforce, Solver, refusal
 from occlp.solvers.base import describe
 from occlp.solving import Limit, find_reference, run
 from occlp.total.bound import TotalBound
@@ -104,6 +104,12 @@ class Comparison:
 
         return plot_convergence(self, path)
 
+    def plot_seeds(self, path: str | Path | None = None, *, against: str = "samples") -> Any:
+        """Draw median and band of the seeds' best gaps against samples, iterations or seconds; returns the figure."""
+        from occlp.report.seeds import plot_seeds
+
+        return plot_seeds(self, path, against=against)
+
     def report(self, path: str | Path) -> Path:
         """Write one self-contained HTML file and return its path."""
         from occlp.report.page import write_report
@@ -169,7 +175,7 @@ def compare(
     jobs = [
         _Job(problem, name, solver, seed, (position, seed), root, tol, limit, reference)
         for position, (name, solver) in enumerate(named.items())
-        for seed in range(seeds if getattr(solver, "is_sampled", False) else 1)
+        for seed in range(seeds if is_sampled(solver) else 1)
     ]
     rows = []
     for done, row in enumerate(_fan_out(jobs, executor), 1):
@@ -210,6 +216,8 @@ class _Job:
 
 def _run_job(job: _Job) -> Row:
     _warm_up()
+    if is_sampled(job.solver):
+        _warm_up(sampled=True)
     name = describe(job.solver)
     stream = np.random.SeedSequence(job.root.entropy, spawn_key=(*job.root.spawn_key, *job.key))
     try:
@@ -264,6 +272,11 @@ def _named(solvers: Sequence[Solver] | Mapping[str, Solver]) -> dict[str, Solver
     return named
 
 
+def is_sampled(solver: Solver) -> bool:
+    """Whether runs of a solver depend on the seed; solvers say so with an attribute of this name."""
+    return bool(getattr(solver, "is_sampled", False))
+
+
 def _seed_sequence(rng: int | np.random.Generator) -> np.random.SeedSequence:
     if isinstance(rng, np.random.Generator):
         return np.random.SeedSequence(int(rng.integers(2**63)))
@@ -271,10 +284,11 @@ def _seed_sequence(rng: int | np.random.Generator) -> np.random.SeedSequence:
 
 
 @cache
-def _warm_up() -> None:
+def _warm_up(*, sampled: bool = False) -> None:
     """Load the compiled kernels once a process, so that no row pays for it in its seconds."""
     tiny = Problem(
         MDP.from_arrays([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [1.0, 0.0]]], [[1, 0], [0, 2]], discount=0.5)
     )
-    for solver in (PolicyIteration(), PolicyGradient(steps=2), NaturalPolicyGradient(steps=2)):
+    exact = (PolicyIteration(), PolicyGradient(steps=2), NaturalPolicyGradient(steps=2))
+    for solver in (Reinforce(steps=1), Reinforce(returns="total", steps=1)) if sampled else exact:
         run(tiny, solver, tol=1e-8, rng=np.random.default_rng(0))

@@ -88,7 +88,7 @@ def plot_convergence(comparison: Comparison, path: str | Path | None = None) -> 
     left, right = figure.subplots(1, 2, sharey=True)
     floor, above = _floor(runs)
     for axes, of_run, words in ((left, "steps", "iterations"), (right, "clock", "seconds")):
-        _style(axes, words)
+        style(axes, words)
         ends = [(getattr(run, of_run)[-1], max(run.gap[-1], floor)) for run in runs]
         for k, run in enumerate(runs):
             # Markers that fall on one another become rings: the earlier, the larger.
@@ -233,7 +233,8 @@ def _draw_run(axes: Axes, run: _Run, x: FloatArray, floor: float, marker_size: f
               markeredgewidth=1.0, linestyle="none", **look)  # fmt: skip
 
 
-def _style(axes: Axes, words: str) -> None:
+def style(axes: Axes, words: str) -> None:
+    """Logarithmic gaps above a plain axis with these words."""
     axes.set_xlabel(words, color=INK)
     axes.set_yscale("log")
     axes.grid(True, which="major", color=FAINT, linewidth=0.8)

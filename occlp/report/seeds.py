@@ -1,0 +1,91 @@
+"""Pictures of methods that are run with several seeds: medians and bands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from occlp.errors import InvalidProblem
+from occlp.report.content import answer
+from occlp.report.figures import COLOURS, DASHES, INK, check_format, style
+
+if TYPE_CHECKING:
+    from occlp._typing import FloatArray
+    from occlp.comparison import Comparison
+
+#: Columns of a history that gaps are drawn against.
+AGAINST = ("samples", "iteration", "seconds")
+#: Quantiles of the seeds that the band spans.
+BAND = (0.1, 0.9)
+#: Gaps beneath this share of the largest are drawn there: a logarithmic axis has no zero.
+LEAST = 1e-12
+
+
+def plot_seeds(comparison: Comparison, path: str | Path | None = None, *, against: str = "samples") -> Figure:
+    """Draw the best gap so far of each method: the median of its seeds, and a band of 80 % of them.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    path : path, optional
+        Where to save the figure; the suffix chooses the format (.png, .svg, .pdf).
+    against : {"samples", "iteration", "seconds"}
+        Methods that do not sample are left out where it is "samples".
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InvalidProblem
+        For an unknown column or suffix, or when no method has anything to draw.
+    """
+    if against not in AGAINST:
+        raise InvalidProblem(f"against={against!r} is unknown. Use one of {', '.join(map(repr, AGAINST))}.")
+    if path is not None:
+        check_format(path)
+    every = {name: quantiles(comparison, name, against) for name in dict.fromkeys(row.name for row in comparison)}
+    curves = {name: found for name, found in every.items() if found is not None}
+    if not curves:
+        raise InvalidProblem(f"no method of this comparison has a history of {against}, so there is nothing to draw.")
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    axes = figure.subplots()
+    style(axes, "iterations" if against == "iteration" else against)
+    floor = LEAST * max(float(bands.max()) for _, bands in curves.values())
+    for k, (name, (x, bands)) in enumerate(curves.items()):
+        low, middle, high = np.maximum(bands, floor)
+        colour = COLOURS[k % len(COLOURS)]
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0, step="post")
+        axes.step(x, middle, where="post", color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.8, label=name)
+    axes.set_xscale("log")
+    axes.set_ylabel("best certified gap so far", color=INK)
+    axes.legend(fontsize=8, frameon=False)
+    if path is not None:
+        figure.savefig(path, dpi=160)
+    return figure
+
+
+def quantiles(comparison: Comparison, name: str, against: str) -> tuple[FloatArray, FloatArray] | None:
+    """Points where the seeds of a method are compared, [n], and quantiles of their gaps, [3, n]; None for nothing.
+
+    A run that has ended keeps what it found.
+    """
+    runs = []
+    for row in comparison:
+        result = answer(row)
+        if row.name != name or result is None or result.history.n_rows == 0:
+            continue
+        x, gap = result.history[against], np.minimum.accumulate(result.history["gap"])
+        kept = (x > 0) & np.isfinite(gap)
+        if kept.any():
+            runs.append((x[kept], gap[kept]))
+    if not runs:
+        return None
+    x = np.unique(np.concatenate([x for x, _ in runs]))
+    x = x[x >= max(xs[0] for xs, _ in runs)]  # where every seed has something to say
+    table = np.stack([gaps[np.searchsorted(xs, x, side="right") - 1] for xs, gaps in runs])
+    return x, np.quantile(table, (BAND[0], 0.5, BAND[1]), axis=0)
