@@ -43,6 +43,7 @@ class TotalTracker(Rows):
         self.form = self.total.base
         self._best: _Candidate | None = None
         self._upper = upper
+        self._last: tuple[FloatArray, FloatArray] = np.zeros(self.form.n_states), np.zeros(len(self.form.limits.names))
 
     @classmethod
     def bound_by(cls, problem: Problem, solver: Solver, tol: float) -> TotalBound | None:
@@ -86,11 +87,12 @@ class TotalTracker(Rows):
         kept, violation = self.form.kept(visits, self.tol), self.form.violation(visits)
         gained = float(np.abs(prices) @ limits.excess(visits)) if limits.names else 0.0
         candidate = _Candidate(policy, found, found.lower - gained, kept, violation)
-        proofs = [] if iterate.values is None else [standard_values(self.form, iterate.values)]
-        proofs += [] if prices.any() else [found.values]
-        for values in proofs:
-            if np.asarray(values).shape == (self.form.n_states,):
-                self._improve_bound(values, prices)
+        claimed = None if iterate.values is None else standard_values(self.form, iterate.values)
+        if claimed is not None and claimed.shape != (self.form.n_states,):
+            claimed = None
+        if claimed is not None or not prices.any():
+            self._last = found.values if claimed is None else claimed, prices
+            self._improve_bound(*self._last, self.tol * max(self._size(), self.form.spread))
         if self._best is None or self._beats(candidate, self._best, prefer):
             self._best = candidate
         if iteration is not None:
@@ -115,8 +117,10 @@ class TotalTracker(Rows):
     def verdict(self) -> tuple[Certificate, Evaluation]:
         """The certificate and the evaluation of the best policy."""
         assert self._best is not None
-        if self._upper is None:
-            self._improve_bound(self._best.found.values, np.zeros(len(self.form.limits.names)))
+        if self._upper is None or self._upper.value == math.inf:
+            no_prices = np.zeros(len(self.form.limits.names))
+            for values, prices in (self._last, (self._best.found.values, no_prices)):
+                self._improve_bound(values, prices, math.inf)
         assert self._upper is not None
         found, upper, form = self._best.found, self._upper, self.form
         lower = self._best.lower if self._best.kept else -math.inf
@@ -148,8 +152,8 @@ class TotalTracker(Rows):
         )
         return certificate, to_total_evaluation(self.problem, self._best.policy, found)
 
-    def _improve_bound(self, values: FloatArray, prices: FloatArray) -> None:
-        bound = bound_total(self.total, np.asarray(values, dtype=np.float64), prices)
+    def _improve_bound(self, values: FloatArray, prices: FloatArray, worthwhile: float) -> None:
+        bound = bound_total(self.total, values, prices, worthwhile=worthwhile)
         if self._upper is None or bound.value < self._upper.value:
             self._upper = bound
 

@@ -63,7 +63,8 @@ def assess_total(total: TotalForm, probabilities: FloatArray) -> TotalAssessment
     objective, lower = _from_start(base.initial, values, proof)
     if not lower_known:
         lower = -math.inf
-    visits = Transient(chain.matrix, ~recurrent).visits(base.initial)
+    leaving = transient if not tainted[~recurrent].any() else Transient(chain.matrix, ~recurrent)
+    visits = leaving.visits(base.initial)
     worth = _spread_of(chain.matrix, ends, tainted, values)
     if (tainted & (base.initial > 0)).any():
         with np.errstate(invalid="ignore"):  # ∞ − ∞: the total is undefined

@@ -17,7 +17,7 @@ from occlp.total.form import TotalForm
 from occlp.total.reduction import Reduction, priced_reduction
 from occlp.total.transient import Transient
 
-#: Rounds in which the raised values are repaired.
+#: Rounds in which raised values are repaired, by one factorisation each.
 MOST_REPAIRS = 60
 
 
@@ -32,17 +32,20 @@ class TotalBound:
     scores: FloatArray  # [pairs], r − Gᵀy + PV − V; −∞ for pairs that lead where no policy ends well
 
 
-def bound_total(total: TotalForm, values: FloatArray, prices: FloatArray) -> TotalBound:
+def bound_total(
+    total: TotalForm, values: FloatArray, prices: FloatArray, *, worthwhile: float = math.inf
+) -> TotalBound:
     """Upper bound from any values of states, [S], and any prices, [k].
 
-    Infinite where the values cannot be raised to V ≥ r + PV by some multiple of expected steps.
+    Infinite where the values cannot be raised to V ≥ r + PV by some multiple of expected steps. That takes some
+    factorisations: values with residuals above `worthwhile` are not raised.
     """
     base, limits = total.base, total.base.limits
     prices = limits.feasible_prices(prices)
     reduction = priced_reduction(total, prices)
     doubt = _charge_error(base, prices)
     nodes = reduction.to_nodes(values)
-    raised = _raise(reduction, doubt, nodes)
+    raised = _raise(reduction, doubt, nodes, worthwhile)
     states = reduction.to_states(nodes if raised is None else raised)
     scores, error = _user_scores(reduction, states, doubt)
     broken = raised is None or bool((scores + error > 0).any()) or not _ends_well(reduction, states, scores, error)
@@ -84,7 +87,7 @@ def is_proper(reduction: Reduction, choice: IntArray) -> bool:
     return not bool((closed[labels] & ~reduction.fixed).any())
 
 
-def _raise(reduction: Reduction, doubt: FloatArray, values: FloatArray) -> FloatArray | None:
+def _raise(reduction: Reduction, doubt: FloatArray, values: FloatArray, worthwhile: float) -> FloatArray | None:
     """V + δ w with residuals below zero by more than their rounding, or None.
 
     w counts steps: it need only fall by a half a step on the pairs whose residuals are not safely negative.
@@ -96,6 +99,8 @@ def _raise(reduction: Reduction, doubt: FloatArray, values: FloatArray) -> Float
     worst = float(np.max((scores + error + charge_error)[live], initial=0.0))
     if worst <= 0:
         return values
+    if worst > worthwhile:
+        return None
     choice, steps = greedy(form, scores), None
     watched = np.zeros(form.n_pairs, dtype=np.bool_)
     watched[choice] = True
