@@ -1,4 +1,4 @@
-"""What other solvers answer where rounding decides, beside the truth: ``python -m benchmarks.trust --write docs/trust.md``.
+"""What others answer where rounding decides, and the truth: ``python -m benchmarks.trust --write docs/trust.md``.
 
 Each question has an optimum known in fractions. The programs are written down as any user would write them,
 and handed to each peer at its default settings; nothing is scaled.

@@ -280,7 +280,7 @@ class TestRefusals:
             lambda: oc.purify(problem, result),
             lambda: oc.policy_gradient(problem, result.policy, scale="normalized"),
         ):
-            with pytest.raises(oc.Unsupported, match="end components|one recurrent class"):
+            with pytest.raises(oc.Unsupported, match=r"end components|one recurrent class"):
                 ask()
 
     def test_a_comparison_says_so_in_a_row(self):

@@ -69,6 +69,8 @@ def check_proof(problem: Problem, policy: Policy, certificate: Certificate) -> N
 
 def _check_doubles(certificate: Certificate, proof: ExactProof) -> None:
     """The doubles are those next to the fractions."""
+    if not (math.isfinite(certificate.lower) and math.isfinite(certificate.upper)):
+        raise AuditFailed("lower and upper are not finite, and so not the doubles next to the optimum.")
     lower, upper = Fraction(certificate.lower), Fraction(certificate.upper)
     near = upper == lower or certificate.upper == math.nextafter(certificate.lower, math.inf)
     if not lower <= proof.optimum <= upper or not near or certificate.gap != 0:

@@ -326,7 +326,10 @@ class TestTheAudit:
         with pytest.raises(oc.AuditFailed, match="attain"):
             oc.verify(problem, replace(result, policy=other))
 
-    @pytest.mark.parametrize("change", [{"lower": -1.0}, {"gap": 1e-9}, {"level": "float"}, {"proof": None}])
+    @pytest.mark.parametrize(
+        "change",
+        [{"lower": -1.0}, {"upper": np.inf}, {"lower": np.nan}, {"gap": 1e-9}, {"level": "float"}, {"proof": None}],
+    )
     def test_other_claims(self, change):
         problem, result = small()
         with pytest.raises(oc.AuditFailed):
