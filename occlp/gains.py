@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Entries of rows that may be looked at in fractions, where doubles leave a sign open.
 EXACT_ENTRIES = 200_000
+#: Values beyond this have their residuals computed in double-double arithmetic.
+LARGE = 1e3
 #: Gains that differ by less than this share of the largest are taken for equal.
 ROUNDING = 1e-13
 #: By how many roundings gains are moved, one after the other, until their condition holds.
@@ -139,7 +141,7 @@ def _settle(chain: Chain, resolvent: Recurrent, gain: FloatArray, sign: float) -
 def _end(chain: Chain, values: FloatArray, gain: FloatArray, sign: float) -> float:
     """μ0·g + min (r − g + Ph − h), or the maximum for sign −1, rounded outwards."""
     flat = replace(chain, rewards=chain.rewards - gain)
-    rho, error = flat.residuals(values)
+    rho, error = flat.residuals(values, np.zeros_like(values) if np.abs(values).max() > LARGE else None)
     error = error + EPS * (np.abs(chain.rewards) + np.abs(gain))
     base, slack = mean_gain(chain.initial, gain)
     return base + sign * (float((sign * rho - error).min()) - slack)

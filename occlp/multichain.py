@@ -16,11 +16,13 @@ import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray
 from occlp.certificate import UpperBound, priced
-from occlp.chain import pair_residuals
+from occlp.chain import pair_residuals, two_sum
 from occlp.errors import Unsupported
-from occlp.gains import SHIFTS, certain_sign, differing, drifts, mean_gain, snapped
+from occlp.gains import LARGE, SHIFTS, certain_sign, differing, drifts, mean_gain, snapped
 from occlp.graph import EndComponents, Quotient, TransitionGraph, collapse, maximal_end_components, transition_graph
+from occlp.kernels import backup
 from occlp.kernels.backup import EPS
+from occlp.parallel import run_rows
 from occlp.problem import Problem
 from occlp.relaxation import Values
 from occlp.standard import StandardForm
@@ -104,14 +106,14 @@ class Gains:
         charge_error = charge_error + EPS * (np.abs(rewards) + np.abs(here))
         high, low = values
         candidates: list[Values] = [(high, low)]
-        scores, _ = pair_residuals(form, high, low, rewards - here)
+        scores, _ = _scores(form, (high, low), rewards - here)
         multiple = self._multiple(gain, scores)
         if multiple > 0:
-            candidates.append((multiple * gain, high if low is None else high + low))
+            candidates.append(two_sum(multiple * gain, high if low is None else high + low))
         base, slack = mean_gain(form.initial, gain)
         bounds = []
         for candidate in candidates:
-            scores, error = pair_residuals(form, *candidate, rewards - here)
+            scores, error = _scores(form, candidate, rewards - here)
             error = error + charge_error
             top = int(np.argmax(scores + error))
             value = base + float(scores[top] + error[top]) + slack
@@ -177,6 +179,19 @@ class Gains:
         beyond = scores[strict] - scores[~strict].max()
         worst = 1.0 + max(float((beyond / -drift[strict]).max()), 0.0)  # what loses gain must show as inferior
         return math.ldexp(1.0, math.frexp(worst)[1]) if worst < 1e300 else 0.0
+
+
+def _scores(form: StandardForm, values: Values, rewards: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """r + Ph − h of every pair and a bound on its rounding, in double-double arithmetic where values are large."""
+    high, low = values
+    if np.abs(high).max() <= LARGE:
+        return pair_residuals(form, high, low, rewards)
+    low = np.zeros_like(high) if low is None else low
+    out, error = np.empty(form.n_pairs), np.empty(form.n_pairs)
+    matrix = form.transitions
+    rows = (matrix.indptr, matrix.indices, matrix.data, form.states, rewards, form.discount, form.rest)
+    run_rows(backup.residuals_extended, form.n_pairs, 8 * matrix.nnz, *rows, high, low, out, error)
+    return out, error
 
 
 def preferred(known: UpperBound, found: UpperBound) -> UpperBound:

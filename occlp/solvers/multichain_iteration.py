@@ -24,7 +24,7 @@ from occlp.standard import StandardForm
 #: Improvements in gain smaller than this (per probability of reaching other gains, of their range) are rounding.
 GAIN_TIE = 1e-10
 #: Rewards and values that differ by less than this share of the largest value are taken as equal.
-VALUE_TIE = 1e-12
+VALUE_TIE = 1e-14
 #: Sweeps of value iteration that find a policy to start from.
 SWEEPS = 100
 #: Improvements after which the method gives up.
@@ -84,16 +84,16 @@ def _improved(
     if switch.any():  # with higher gains elsewhere, relative values say nothing yet
         return _switched(form, policy, switch, choice)
     scores, score_error = pair_residuals(form, values, None, form.rewards - gain[form.states])
-    size = float(np.abs(values).max(initial=1.0))
+    mean = np.add.reduceat(scores * probabilities, first)
+    size = VALUE_TIE * float(np.abs(values).max(initial=1.0))
     tied |= probabilities > 0
-    switch, choice = _among_tied(form, probabilities, (scores, score_error + VALUE_TIE * size, tied))
+    switch, choice = _among_tied(form, probabilities, (scores, score_error + size + np.abs(mean).max(), tied))
     if chain is not None and not switch.any():
-        mean = np.add.reduceat(scores * probabilities, first)
-        tied &= scores >= mean[form.states] - 1e3 * VALUE_TIE * size
+        tied &= scores >= mean[form.states] - 1e5 * size
         following = chain.resolvent.columns(-values)
         onward, onward_error = drifts(form.transitions, form.states, following)
-        size = float(np.abs(following).max(initial=1.0))
-        switch, choice = _among_tied(form, probabilities, (onward, onward_error + 1e3 * VALUE_TIE * size, tied))
+        size = VALUE_TIE * float(np.abs(following).max(initial=1.0))
+        switch, choice = _among_tied(form, probabilities, (onward, onward_error + 1e5 * size, tied))
     return _switched(form, policy, switch, choice) if switch.any() else None
 
 
