@@ -22,7 +22,7 @@ NO_PROOF = ("S05", "R20", "N05")
 ANSWERED = [
     case
     for case in written()
-    if case.answer not in (INFINITE, INFEASIBLE, LOTTERY) and not case.build().limits and case.id not in NO_PROOF
+    if case.answer not in (INFINITE, INFEASIBLE, LOTTERY) and not case.limited and case.id not in NO_PROOF
 ]
 
 
