@@ -239,6 +239,14 @@ class TestConstraints:
         assert result.multipliers["wear"] == pytest.approx(2, rel=1e-9)
         assert oc.verify(problem, result)
 
+    def test_the_audit_starts_from_a_state_that_lasts(self):
+        # One class behind two transient states, the first of which is entered as often as the class.
+        mdp = oc.MDP.from_pairs(
+            [0, 1, 2], [0] * 3, [[0, 0, 1], [1, 0, 0], [0, 0, 1]], [1, 2, 3], costs={"wear": [1, 1, 0]}
+        )
+        problem = average(mdp, constraints=[oc.expected("wear") <= 0.5])
+        assert oc.verify(problem, oc.solve(problem))
+
     def test_where_only_a_lottery_keeps_them(self):
         # Staying at 0 earns 1, moving on for good earns 3 and wears: the best plan is drawn once, at the start.
         rows = np.array([[1.0, 0], [0, 1], [0, 1]])
@@ -250,6 +258,23 @@ class TestConstraints:
         plan = oc.Mixture.of([oc.Policy.deterministic(mdp, [a, 0]) for a in (0, 1)], [0.75, 0.25])
         assert plan.evaluate(average(mdp)).objective == 1.5
         assert plan.evaluate(average(mdp)).expected["wear"] == 0.25
+
+    @given(drifting_sketches(max_states=4), st.data())
+    @settings(max_examples=10, deadline=None)
+    def test_an_answer_is_the_optimum_of_the_program(self, sketch, data):
+        # A policy's own cost as the limit can be kept; whether a stationary policy is best under it depends.
+        mdp = sketch.mdp()
+        wear = np.array(data.draw(st.lists(st.integers(0, 3), min_size=mdp.n_pairs, max_size=mdp.n_pairs)), dtype=float)
+        mdp = mdp.replace(costs={"wear": mdp.pairs.table(wear, 0.0)})
+        policy = oc.Policy.from_table(mdp, data.draw(policy_tables(mdp)))
+        bound = oc.evaluate(average(mdp), policy).expected["wear"] + 1e-6
+        problem = average(mdp, constraints=[oc.expected("wear") <= bound])
+        result = oc.solve(problem, oc.OccupancyProgram(), check=False)
+        if result.status is oc.Status.CERTIFIED:
+            assert result.objective == pytest.approx(oc.OccupancyProgram().program(problem).solve(), abs=1e-5)
+            assert oc.verify(problem, result)
+        elif oc.structure(mdp).n_maximal_end_components > 1:
+            assert "lottery" in result.message
 
     def test_bounds_that_nothing_keeps(self):
         limits = {"few": oc.expected("wear") <= 0.25, "many": oc.expected("wear") >= 0.5}
@@ -354,6 +379,20 @@ class TestPublicModels:
         result = oc.solve(problem)
         assert Fraction(result.certificate.lower) <= Fraction(gain) <= Fraction(result.certificate.upper)
         assert result.gap < 1e-9
+        assert oc.verify(problem, result)
+
+    def test_two_averages_at_once(self):
+        # Storm, multiobj_simple_lra: the front of two long-run averages is (5, 80/11), (0, 16).
+        file = SHARED / "storm_tests" / "multiobj_simple_lra_nm.json.gz"
+        if not file.exists():
+            pytest.skip("the public case is not here")
+        mdp, other = read_case(file, "first"), read_case(file, "second")
+        mdp = mdp.replace(costs={"second": mdp.pairs.table(other.pair_rewards, 0.0)})
+        front = oc.pareto(average(mdp), maximize=["reward", "second"])
+        assert front.points == pytest.approx(np.array([[5, 80 / 11], [0, 16]]), abs=1e-12)
+        problem = average(mdp, constraints=[oc.expected("second") >= 10])
+        result = oc.solve(problem)
+        assert result.objective == pytest.approx(3.4375, abs=1e-9)
         assert oc.verify(problem, result)
 
 

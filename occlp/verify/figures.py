@@ -24,7 +24,8 @@ def occupancy_of(problem: Problem, policy: Policy) -> Any:
     mdp = problem.mdp
     states, weights = mdp.pairs.states, policy.pair_probabilities
     chain = _chain(problem, policy)
-    if problem.rest == 0 and closed_classes(chain).max() > 0:
+    classes = closed_classes(chain)
+    if problem.rest == 0 and classes.max() > 0:
         occupancy = long_run(chain, mdp.initial)[states] * weights.astype(Real)
         return occupancy / occupancy.sum()
     entries = sparse.coo_array(chain)
@@ -32,7 +33,8 @@ def occupancy_of(problem: Problem, policy: Policy) -> Any:
     source, target, flow = entries.row[away], entries.col[away], problem.discount * entries.data[away]
     leaving = problem.rest + np.bincount(source, weights=flow, minlength=mdp.n_states)
     staying = sparse.coo_array((flow, (source, target)), shape=chain.shape)
-    pinned = int(np.argmax(np.bincount(target, weights=flow, minlength=mdp.n_states))) if problem.rest == 0 else -1
+    entered = np.where(classes >= 0, np.bincount(target, weights=flow, minlength=mdp.n_states), -1.0)
+    pinned = int(np.argmax(entered)) if problem.rest == 0 else -1
     system = sparse.lil_array(sparse.diags_array(leaving) - staying)
     if pinned >= 0:  # undiscounted: d is the same up to a factor; one column is replaced by its value
         system[:, [pinned]] = 0.0
