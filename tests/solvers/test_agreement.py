@@ -15,6 +15,12 @@ SMALLER = {
     "howard-automobile": {},
     "vanishing-gradient-chain": {"horizon": 8},
 }
+#: Models that say how they discount; the others are asked for averages or totals.
+DISCOUNTED = [name for name in oc.instances.names() if oc.instances.get(name).discount is not None]
+UNDISCOUNTED = {
+    "die-stopping": "total", "secretary": "total", "hillier-lieberman-employment": "average",
+    "tijms-maintenance": "average",
+}  # fmt: skip
 #: Solvers that promise the tolerance on plain questions.
 EXACT = {
     "PolicyIteration": oc.PolicyIteration(),
@@ -46,7 +52,7 @@ def scale_of(mdp):
 def answers():
     """The optimum of each model and sense, by one method: what the others are compared with."""
     found = {}
-    for name in oc.instances.names():
+    for name in DISCOUNTED:
         sense = oc.instances.describe(name).sense
         for problem in (oc.Problem(model(name), sense=sense), oc.Problem(model(name), sense=other(sense))):
             found[name, problem.sense] = problem, oc.solve(problem)
@@ -65,7 +71,7 @@ def assert_agree(first, second, scale):
     assert abs(first.objective - second.objective) <= first.gap + second.gap + rounding
 
 
-@pytest.mark.parametrize("name", oc.instances.names())
+@pytest.mark.parametrize("name", DISCOUNTED)
 @pytest.mark.parametrize("solver", EXACT)
 def test_exact_methods(solver, name, answers):
     sense = oc.instances.describe(name).sense
@@ -77,7 +83,7 @@ def test_exact_methods(solver, name, answers):
     assert result.solver.startswith(type(EXACT[solver]).__name__)
 
 
-@pytest.mark.parametrize("name", oc.instances.names())
+@pytest.mark.parametrize("name", DISCOUNTED)
 @pytest.mark.parametrize("solver", ["PolicyIteration", "ModifiedPolicyIteration", "HIGHS"])
 def test_exact_methods_in_the_other_sense(solver, name, answers):
     problem, expected = answers[name, other(oc.instances.describe(name).sense)]
@@ -86,7 +92,7 @@ def test_exact_methods_in_the_other_sense(solver, name, answers):
     assert_agree(result, expected, scale_of(problem.mdp))
 
 
-@pytest.mark.parametrize("name", oc.instances.names())
+@pytest.mark.parametrize("name", DISCOUNTED)
 @pytest.mark.parametrize("solver", APPROXIMATE)
 def test_gradients(solver, name, answers):
     """Wherever a run of gradients stops, its gap is the true one."""
@@ -100,7 +106,7 @@ def test_gradients(solver, name, answers):
     assert abs(result.objective - best.objective) <= abs(started - best.objective)
 
 
-@pytest.mark.parametrize("name", oc.instances.names())
+@pytest.mark.parametrize("name", DISCOUNTED)
 @pytest.mark.parametrize("strength", [0.1, 1.0])
 def test_kl(name, strength):
     """Two methods that share no code, towards a random reference, in the sense of the source."""
@@ -122,3 +128,16 @@ def test_agreement_would_be_noticed_where_it_is_missing(solver, answers):
     result = oc.solve(oc.Problem(problem.mdp.replace(rewards=problem.mdp.pair_rewards + 1e-6)), EXACT[solver])
     with pytest.raises(AssertionError):
         assert_agree(result, expected, scale_of(problem.mdp))
+
+
+def test_every_model_is_asked_under_some_criterion():
+    assert {*DISCOUNTED, *UNDISCOUNTED} == set(oc.instances.names())
+
+
+@pytest.mark.parametrize("name", UNDISCOUNTED)
+def test_averages_and_totals(name):
+    problem = oc.Problem(oc.instances.get(name), oc.instances.describe(name).sense, UNDISCOUNTED[name])
+    expected, result = oc.solve(problem), oc.solve(problem, oc.OccupancyProgram("HIGHS"))
+    assert result.status is expected.status is oc.Status.CERTIFIED
+    assert_agree(result, expected, scale_of(problem.mdp))
+    assert oc.verify(problem, result)
