@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "occlp"
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
+MAX_AUDIT_LINES = 300
 
 #: A module imports only from layers to its left; modules of one layer may import each other.
 LAYERS = (
@@ -266,6 +267,10 @@ class TestTheHouse:
 
     def test_files_and_functions_are_small(self):
         assert too_long(house()) == []
+
+    def test_the_audit_can_be_read_at_a_sitting(self):
+        long = [source.path for source in house() if source.layer == "verify" and source.n_lines >= MAX_AUDIT_LINES]
+        assert long == []
 
 
 class TestArrows:

@@ -27,7 +27,7 @@ from occlp.problem import as_problem
 from occlp.verify.figures import check_figures, occupancy_of
 from occlp.verify.fractions import check_proof
 from occlp.verify.gain import gains_of, mean_gain
-from occlp.verify.majorants import check_majorant, shortfall
+from occlp.verify.limits import UNIT, charge_of, check_sensitivity, check_violation
 from occlp.verify.terms import Real, bonus_of, size_of, upper_of, value_of
 from occlp.verify.total import check_total
 from occlp.verify.total_figures import check_total_figures
@@ -44,8 +44,6 @@ LARGE_VALUES = 1e4
 EXACT_WORK = 200_000
 #: Rounding allowed for, relative to the rewards, beyond which nothing is decided.
 MOST_DOUBT = 1e-7
-#: Rows of the model may miss one by this much; the diagonal takes up the rest.
-UNIT = float(np.finfo(np.float64).eps)
 
 
 def verify(problem: Problem | MDP, result: Result) -> bool:
@@ -99,11 +97,11 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
     sign = 1 if problem.sense == "maximize" else -1
     values = _signed(sign, certificate.values, certificate.values_low, mdp.n_states)
     own = _signed(sign, certificate.policy_values, certificate.policy_values_low, mdp.n_states)
-    charge = _charge(problem, certificate)
+    charge = charge_of(problem, certificate)
     slack = _allowance(problem, certificate, charge, (values, own))
     if not set(certificate.majorants) <= set(problem.concave_limits):
         raise AuditFailed("the certificate's majorants are not those of the problem's constraints.")
-    _check_violation(problem, policy, certificate)
+    check_violation(problem, policy, certificate)
     if certificate.infeasible_by is not None:
         _check_infeasible(problem, certificate, charge, slack)
         return
@@ -134,7 +132,7 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
         difference = (np.abs(short - certificate.reduced_costs) - 1e-12 * np.abs(short)).max()
         if not difference <= slack:
             raise AuditFailed(f"the reduced costs are off by up to {float(difference)}.")
-    _check_sensitivity(problem, certificate)
+    check_sensitivity(problem, certificate)
 
 
 def _check_plain_claims(problem: Problem, certificate: Certificate) -> None:
@@ -150,62 +148,6 @@ def _check_plain_claims(problem: Problem, certificate: Certificate) -> None:
     largest = max(spread, min(ends, default=0.0) if problem.regularizer is not None else 0.0)
     if spread > 0 and problem.utility is None and not 0 <= certificate.rounding <= max(1e-6 * largest, 1e-300):
         raise AuditFailed(f"a rounding of {certificate.rounding} would excuse any gap.")
-
-
-def _check_sensitivity(problem: Problem, certificate: Certificate) -> None:
-    """Signed derivatives follow from the multipliers."""
-    sign = 1 if problem.sense == "maximize" else -1
-    everything = problem.all_limits
-    for name, limit in everything.items():
-        side = -1 if limit.relation == ">=" else 1
-        price, slope = certificate.multipliers.get(name), certificate.sensitivity.get(name)
-        derived = None if price is None else sign * side * price
-        if certificate.infeasible_by is None and (slope is None or slope != derived):
-            raise AuditFailed(f"the sensitivity of {name!r} is {slope}; its multiplier is {price}.")
-    if set(certificate.sensitivity) - set(everything):
-        raise AuditFailed("the certificate's sensitivities are not those of the problem's constraints.")
-
-
-def _charge(problem: Problem, certificate: Certificate) -> Any:
-    """y·(C − b) of every pair; raises for a price of the wrong sign."""
-    charge = np.zeros(problem.mdp.n_pairs, dtype=Real)
-    everything = problem.all_limits
-    if set(certificate.multipliers) != set(everything):
-        raise AuditFailed("the certificate's multipliers are not those of the problem's constraints.")
-    for name, limit in everything.items():
-        price = certificate.multipliers[name]
-        if not np.isfinite(price) or (price < 0 and limit.relation != "=="):
-            raise AuditFailed(f"the multiplier of {name!r} is {price}; it must not be negative.")
-        if name in problem.concave_limits:
-            charge += Real(price) * (check_majorant(problem, certificate, name) if price > 0 else 0)
-            continue
-        cost = problem.coefficients(problem.limits[name]).astype(Real) - Real(limit.bound)
-        charge += Real(price) * (-cost if limit.relation == ">=" else cost)
-    return charge
-
-
-def _check_violation(problem: Problem, policy: Policy, certificate: Certificate) -> None:
-    if not problem.constraints:
-        if certificate.violation != 0:
-            raise AuditFailed("there are no constraints to violate.")
-        return
-    occupancy = occupancy_of(problem, policy)
-    worst = 0.0
-    for name, limit in problem.limits.items():
-        cost = problem.coefficients(limit).astype(Real)
-        excess = float(occupancy @ cost - Real(limit.bound))
-        broken = {"<=": excess, ">=": -excess, "==": abs(excess)}[limit.relation]
-        size = float(np.abs(cost).max()) + abs(limit.bound)
-        worst = max(worst, broken + 64 * UNIT * size * 16)
-        if not broken <= certificate.violation + 64 * UNIT * size * 16:
-            raise AuditFailed(f"constraint {name!r} is broken by {broken}, not {certificate.violation} as claimed.")
-    for name in problem.concave_limits:
-        broken, doubt = shortfall(problem, certificate, name, occupancy)
-        if not broken <= certificate.violation + doubt:
-            raise AuditFailed(f"constraint {name!r} is broken by {broken}, not {certificate.violation} as claimed.")
-        worst = max(worst, broken + doubt)
-    if not certificate.violation <= worst:
-        raise AuditFailed(f"no constraint is broken by {certificate.violation}.")
 
 
 def _check_infeasible(problem: Problem, certificate: Certificate, charge: Any, slack: float) -> None:
