@@ -15,10 +15,10 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from occlp._typing import BoolArray, FloatArray
+from occlp._typing import BoolArray, FloatArray, IntArray
 from occlp.errors import Unsupported
 from occlp.gains import bracket_gains
-from occlp.kernels import backup, elimination
+from occlp.kernels import backup, elimination, relaxation
 from occlp.parallel import run_rows
 from occlp.resolvent import (
     Elimination,
@@ -34,6 +34,8 @@ from occlp.standard import StandardForm
 
 #: Sweeps that the iterative way may take before it hands over to sparse LU.
 SWEEP_BUDGET = 600
+#: Sweeps between two looks at the residual.
+SWEEPS = 4
 #: Spread of the residual (rewards have size one) at which sweeps stop.
 SWEEP_TARGET = 1e-14
 
@@ -247,16 +249,17 @@ def _correction(chain: Chain, high: FloatArray, low: FloatArray | None) -> Float
     return np.asarray(step - step[int(np.argmax(chain.initial))])
 
 
-def occupancy(chain: Chain) -> FloatArray:
+def occupancy(chain: Chain, values: FloatArray | None = None) -> FloatArray:
     """Return d^π(s), [S], summing to one; exactly zero at states that are never visited.
 
+    Values of the policy, [S], give the order of the sweeps: good policies lead from low values to high ones.
     Source: d = (1 − γ) μ0 (I − γP)⁻¹.
     """
     if chain.is_small or chain.rest == 0:
         source = chain.initial if chain.rest == 0 else chain.rest * chain.initial
         mass = chain.resolvent.rows(source)  # subtraction-free: componentwise accurate
     else:
-        mass, converged = _sweep_occupancy(chain)
+        mass, converged = _sweep_occupancy(chain, values)
         if not converged:
             mass = _solve_occupancy(chain)
     mass = np.where(chain.visited, np.maximum(mass, 0.0), 0.0)
@@ -287,40 +290,74 @@ def two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
     return total, (a - (total - t)) + (b - t)
 
 
+class Sweeps:
+    """Sweeps with a policy fixed: plain ones, and Gauss–Seidel (`relaxing`) where those are too slow.
+
+    Parameters
+    ----------
+    matrix : csr_array [rows, S]
+    rewards : FloatArray [rows]
+    discount, rest : float
+        γ and 1 − γ.
+    """
+
+    def __init__(self, matrix: Any, rewards: FloatArray, discount: float, rest: float) -> None:
+        self.relaxing = False
+        self._rows = (matrix.indptr, matrix.indices, matrix.data, rewards, discount, rest)
+        self._room = np.empty(matrix.shape[1])
+
+    def run(self, chosen: IntArray, values: FloatArray) -> None:
+        """A few sweeps with the chosen row of each state, [S]; values [S] change in place and stay centred."""
+        if self.relaxing:
+            relaxation.relax_values(SWEEPS, chosen, *self._rows, int(np.argmax(values)), values)
+            values -= values.mean()  # so they keep their digits
+        else:
+            relaxation.sweep_values(SWEEPS, chosen, *self._rows, values, self._room)
+
+
 def _sweep_values(chain: Chain, values: FloatArray) -> tuple[FloatArray, bool]:
-    """Relative value iteration for one policy; gives up when the contraction is too slow."""
-    spread = np.inf
-    for sweep in range(SWEEP_BUDGET):
+    """Sweeps for the values of one policy; gives up, with the best values met, when they contract too slowly."""
+    sweeps = Sweeps(chain.matrix, chain.rewards, chain.discount, chain.rest)
+    states = np.arange(chain.n_states, dtype=np.int32)
+    best, least, values, since = values, np.inf, values.copy(), 0
+    last = spread = np.inf
+    for done in range(0, SWEEP_BUDGET, SWEEPS):
         rho, error = chain.residuals(values)
         last, spread = spread, float(rho.max() - rho.min())
-        if spread <= max(SWEEP_TARGET, 2 * float(error.max())):
+        grain = min(8 * float(np.spacing(np.abs(values).max())), 1e-13)  # what one double of this size can resolve
+        if spread <= max(SWEEP_TARGET, grain, 2 * float(error.max())):
             return values, True
-        if sweep >= 20 and not _on_track(spread, last, SWEEP_BUDGET - sweep):
-            return values, False
-        values = values + (rho - rho.mean())
-    return values, False
+        if spread < least:
+            best, least = values.copy(), spread
+        if done - since >= 20 and not _on_track(spread, last, SWEEP_BUDGET - done):
+            if sweeps.relaxing:
+                break
+            sweeps.relaxing, since, values = True, done, best.copy()
+        sweeps.run(states, values)
+    return best, False
 
 
-def _sweep_occupancy(chain: Chain) -> tuple[FloatArray, bool]:
-    """Power iteration of d ← (1 − γ) μ0 + γ dP."""
+def _sweep_occupancy(chain: Chain, values: FloatArray | None) -> tuple[FloatArray, bool]:
+    """Sweeps for d = (1 − γ) μ0 + γ dP; gives up when they contract too slowly."""
     transposed = sparse.csr_array(chain.matrix.T)
-    surplus = np.asarray(chain.matrix.sum(axis=1)).ravel() - 1.0
-    mass, change = chain.initial.copy(), np.inf
-    for sweep in range(SWEEP_BUDGET):
-        new = chain.rest * chain.initial + chain.discount * (transposed @ mass - surplus * mass)
-        last, change = change, float(np.abs(new - mass).sum())
-        mass = new
-        if change <= SWEEP_TARGET:
+    leaving = np.asarray(chain.matrix.sum(axis=1)).ravel() - chain.matrix.diagonal()
+    order = (np.arange(chain.n_states) if values is None else np.argsort(values)).astype(np.int32)
+    rows = (order, transposed.indptr, transposed.indices, transposed.data, leaving)
+    rows = (*rows, chain.discount, chain.rest, chain.initial)
+    mass, defect = chain.initial.copy(), np.inf
+    for done in range(0, SWEEP_BUDGET, SWEEPS):
+        last, defect = defect, relaxation.relax_occupancy(SWEEPS, *rows, mass)
+        if defect <= SWEEP_TARGET:
             return mass, True
-        if sweep >= 20 and not _on_track(change, last, SWEEP_BUDGET - sweep):
-            return mass, False
+        if done >= 40 and not _on_track(defect, last, SWEEP_BUDGET - done):
+            break
     return mass, False
 
 
 def _on_track(now: float, before: float, left: int) -> bool:
-    """Whether a geometric decrease from `before` to `now` reaches the target in the sweeps left."""
+    """Whether a geometric decrease, from `before` to `now` in some sweeps, reaches the target in the sweeps left."""
     rate = now / before
-    return rate < 1 and now * rate**left <= SWEEP_TARGET
+    return rate < 1 and now * rate ** (left / SWEEPS) <= SWEEP_TARGET
 
 
 def _solve_occupancy(chain: Chain) -> FloatArray:

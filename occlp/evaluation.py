@@ -228,8 +228,8 @@ def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | No
     bonus = None if form.term is None else form.term.pair_bonus(probabilities)
     rewards = form.rewards if bonus is None else form.rewards + bonus
     chain = policy_chain(form, probabilities, rewards)
-    mass = occupancy(chain)
     bracket = relative_values(chain, start)
+    mass = occupancy(chain, bracket.high)
     pair_mass = mass[form.states] * probabilities
     if chain.is_small or form.rest == 0:
         objective = float(mass @ chain.rewards)

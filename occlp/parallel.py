@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 #: Below this many transitions one thread is faster.
-SERIAL_SIZE = 400_000
+SERIAL_SIZE = 2_000_000
 
 
 def run_rows(kernel: Callable[..., None], n_rows: int, work: int, *arguments: Any) -> None:
@@ -17,8 +17,8 @@ def run_rows(kernel: Callable[..., None], n_rows: int, work: int, *arguments: An
 
     Each row is computed from the inputs alone, so the result is the same for any number of threads.
     """
-    workers = min(os.cpu_count() or 1, 8)
-    if work < SERIAL_SIZE or workers == 1:
+    workers = 1 if work < SERIAL_SIZE else min(os.cpu_count() or 1, 8)
+    if workers == 1:
         kernel(0, n_rows, *arguments)
         return
     blocks = 4 * workers

@@ -234,7 +234,7 @@ class Problem:
             digest.update(f"{name} concave >= {limit.bound!r}".encode())
             parts += [_as_array(part) for part in limit.utility.parts(mdp)]
         for part in parts:
-            digest.update(np.ascontiguousarray(part).tobytes())
+            digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
 

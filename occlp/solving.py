@@ -283,7 +283,7 @@ class _Job:
             raise
         except Exception as error:  # a third party's crash is a failed run with a name, not ours to pass on
             outcome.failure = f"the method raised {type(error).__name__}: {error}"
-        if last is not None and outcome.failure is None:
+        if last is not None and outcome.failure is None and outcome.judged < outcome.iterations:
             with _containing(outcome):
                 self.tracker.record(last, outcome.iterations, self.seconds)
         return outcome
@@ -292,6 +292,7 @@ class _Job:
         outcome.stopped = self.limit.reached(self.seconds, outcome.iterations, outcome.samples)
         if self.tracker.due(outcome.iterations) or outcome.stopped is not None:
             gap = self.tracker.record(iterate, outcome.iterations, self.seconds)
+            outcome.judged = outcome.iterations
             if self.progress is not None:
                 self.progress(outcome.iterations, gap)
             # With gains the method goes on to its end, for the states that the initial distribution leaves out.

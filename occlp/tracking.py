@@ -22,7 +22,7 @@ from occlp.certificate import (
     to_prices,
     tolerance_size,
 )
-from occlp.chain import enclose, policy_chain
+from occlp.chain import Bracket, enclose, policy_chain
 from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
 from occlp.multichain import Gains, has_several, preferred
@@ -38,6 +38,8 @@ from occlp.terms import JointTerm
 DENSE_ITERATIONS = 100
 #: Up to this many states every judged policy is evaluated exactly; beyond, only the last one is.
 EXACT_STATES = 5000
+#: Values that enclose what a policy earns this closely (rewards have size one) are as good as an evaluation.
+OWN_VALUES = 1e-13
 #: Values beyond this (standard form) prove nothing that smaller ones would not; their arithmetic overflows.
 LARGEST_VALUE = 1e150
 
@@ -225,19 +227,23 @@ class Tracker(Rows):
         return candidate.lower > best.lower - doubt
 
     def _weigh(self, policy: Policy, values: Values | None, prices: FloatArray) -> _Candidate:
-        """Assess a policy: exactly, or by one pass with the solver's own values where the model is large."""
+        """Assess a policy: by one pass with the solver's own values where these are its own, or the model is large."""
         form, constrained = self.form, bool(self.form.names)
-        exact = constrained or form.term is not None or form.n_states <= EXACT_STATES
         # With gains, one number for all states would not prove what a policy earns.
-        if values is None or exact or self._gains is not None:
+        exact = constrained or form.term is not None or self._gains is not None
+        bracket: Bracket | None = None
+        if values is not None and not exact:
+            bracket = enclose(policy_chain(form, policy.pair_probabilities), *values)
+            known = self.reference is None and bracket.upper - bracket.lower <= OWN_VALUES
+            if form.n_states <= EXACT_STATES and not known:
+                bracket = None
+        if values is None or bracket is None:
             start = None if values is None or constrained else values[0]
             found = assess(form, policy.pair_probabilities, start)
             kept, violation = form.kept(found.pair_occupancy, self.tol), form.violation(found.pair_occupancy)
             # What a violation within the tolerance has gained is taken off again, at the prices known.
             gained = gained_by(form, prices, found.pair_occupancy)
             return _Candidate(policy, found.lower - gained, found.objective, found, None, kept, violation)
-        chain = policy_chain(self.form, policy.pair_probabilities)
-        bracket = enclose(chain, *values)
         return _Candidate(policy, bracket.lower, bracket.lower, None, values[0])
 
     def _row(self, candidate: _Candidate, iteration: int, samples: int, seconds: float) -> tuple[float, ...]:

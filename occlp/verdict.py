@@ -32,6 +32,7 @@ class Outcome:
     """How the iterations ended."""
 
     iterations: int = 0
+    judged: int = 0  # the last iteration that was judged
     samples: int = 0
     stopped: str | None = None
     failure: str | None = None

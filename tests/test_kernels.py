@@ -15,7 +15,7 @@ from strategies import mdps, mdps_with_policies
 import occlp as oc
 from occlp import parallel
 from occlp.chain import band_order, policy_chain
-from occlp.kernels import backup, elimination, horizon
+from occlp.kernels import backup, elimination, horizon, relaxation
 from occlp.kernels import softmax as soft
 from occlp.standard import standardize
 
@@ -436,3 +436,34 @@ def test_offsets_are_moved_in_two_doubles(form, high, share, discount, pin):
     found = Fraction(offset[0]) + Fraction(offset[1])
     size = abs(Fraction(offset[0])) + abs(Fraction(pin))
     assert abs(found - truth) <= 16 * Fraction(2) ** -104 * size + Fraction(horizon.TINY)
+
+
+@FORMS
+@given(pair=mdps_with_policies(discounts=(Fraction(1, 10), Fraction(1, 2), Fraction(9, 10))))
+@settings(max_examples=15, deadline=None)
+def test_sweeps_end_at_the_values_and_the_occupancy_of_the_chain(form, pair):
+    mdp, table = pair
+    standard = standardize(oc.Problem(mdp))
+    chain = policy_chain(standard, oc.Policy.from_table(mdp, table).pair_probabilities)
+    n, matrix = mdp.n_states, chain.matrix
+    dense = matrix.toarray()
+    system = np.eye(n) - standard.discount * dense
+    exact = np.linalg.solve(system, chain.rewards)
+    rows = (np.arange(n, dtype=np.int32), matrix.indptr, matrix.indices, matrix.data, chain.rewards)
+    rows = (*rows, standard.discount, standard.rest)
+    plain, relaxed = np.zeros(n), np.zeros(n)
+    either(relaxation.sweep_values, form)(400, *rows, plain, np.empty(n))
+    either(relaxation.relax_values, form)(400, *rows, n - 1, relaxed)
+    for found in (plain, relaxed):
+        np.testing.assert_allclose(found - found[0], exact - exact[0], atol=1e-9)
+    mass = standard.initial.copy()
+    transposed = matrix.T.tocsr()
+    rows = (np.arange(n, dtype=np.int32), transposed.indptr, transposed.indices, transposed.data)
+    rows = (*rows, dense.sum(axis=1) - dense.diagonal(), standard.discount, standard.rest, standard.initial)
+    defect = either(relaxation.relax_occupancy, form)(400, *rows, mass)
+    occupancy = standard.rest * np.linalg.solve(system.T, standard.initial)
+    np.testing.assert_allclose(mass, occupancy / occupancy.sum(), atol=1e-12)
+    assert defect <= 1e-14
+    off = np.roll(occupancy, 1)  # a wrong d is told by its defect
+    expected = np.abs(standard.rest * standard.initial - system.T @ off).sum()
+    np.testing.assert_allclose(either(relaxation.relax_occupancy, form)(0, *rows, off), expected, atol=1e-13)
