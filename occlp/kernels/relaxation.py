@@ -51,8 +51,8 @@ def relax_values(
 ) -> None:
     """Gauss–Seidel sweeps for V = r − λ + γPV of the chosen pairs, λ being the residual at the state `pin`.
 
-    They go forwards and backwards in turn. Without λ the level of V, which proves nothing, would creep along at the rate of γ. They carry values
-    through a long way in one sweep, but λ is noise where the pin is hardly ever visited.
+    They go forwards and backwards in turn. Without λ the level of V, which proves nothing, would creep along at the
+    rate of γ. They carry values through a long way in one sweep, but λ is noise where the pin is hardly ever visited.
     """
     n = len(values)
     for sweep in range(sweeps):
@@ -87,9 +87,10 @@ def relax_occupancy(
     initial: FloatArray,
     mass: FloatArray,
 ) -> float:
-    """Gauss–Seidel sweeps for d = (1 − γ) μ0 + γ dP, d summing to one; rows are those of Pᵀ, `leaving` the chances to leave.
+    """Gauss–Seidel sweeps for d = (1 − γ) μ0 + γ dP, d summing to one.
 
-    States are taken in the given order, so it had better lead downstream. Returns how far the last d is from satisfying its equations, Σ |defect|.
+    Rows are those of Pᵀ, `leaving` [S] the chances to leave. States are taken in the given order, so it had better
+    lead downstream. Returns how far the last d is from satisfying its equations, Σ |defect|.
     """
     n = len(mass)
     defect = 0.0
