@@ -342,8 +342,8 @@ def _sweep_occupancy(chain: Chain, values: FloatArray | None) -> tuple[FloatArra
     transposed = sparse.csr_array(chain.matrix.T)
     leaving = np.asarray(chain.matrix.sum(axis=1)).ravel() - chain.matrix.diagonal()
     order = (np.arange(chain.n_states) if values is None else np.argsort(values)).astype(np.int32)
-    rows = (order, transposed.indptr, transposed.indices, transposed.data, leaving)
-    rows = (*rows, chain.discount, chain.rest, chain.initial)
+    links = (order, transposed.indptr, transposed.indices, transposed.data, leaving)
+    rows = (*links, chain.discount, chain.rest, chain.initial)
     mass, defect = chain.initial.copy(), np.inf
     for done in range(0, SWEEP_BUDGET, SWEEPS):
         last, defect = defect, relaxation.relax_occupancy(SWEEPS, *rows, mass)

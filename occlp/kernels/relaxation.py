@@ -49,15 +49,15 @@ def relax_values(
     pin: int,
     values: FloatArray,
 ) -> None:
-    """Gauss–Seidel sweeps for V = r − λ + γPV of the chosen pairs, λ being the residual at the state `pin`.
+    """Gauss–Seidel sweeps for V = r − λ + γPV of the chosen pairs, λ being the first residual at the state `pin`.
 
-    They go forwards and backwards in turn. Without λ the level of V, which proves nothing, would creep along at the
-    rate of γ. They carry values through a long way in one sweep, but λ is noise where the pin is hardly ever visited.
+    They go forwards and backwards in turn, and carry values a long way in one sweep. Without λ the level of V, which
+    proves nothing, would creep along at the rate of γ; where the pin is hardly ever visited, λ is noise.
     """
     n = len(values)
+    level = 0.0
     for sweep in range(sweeps):
-        level = 0.0
-        for i in range(-1, n):  # the pin first, for λ
+        for i in range(-1 if sweep == 0 else 0, n):  # the pin first, for λ
             s = pin if i < 0 else (i if sweep % 2 == 0 else n - 1 - i)
             k = chosen[s]
             here = values[s]

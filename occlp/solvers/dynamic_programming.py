@@ -31,6 +31,8 @@ from occlp.standard import StandardForm
 MOST_STALLED = 5
 #: After so many rounds that left more than this share of the spread, sweeps are Gauss–Seidel.
 SLOW, MOST_SLOW = 0.5, 3
+#: Residuals beyond this (rewards have size one) show that Gauss–Seidel sweeps do not settle.
+WILD = 1e6
 
 
 @dataclass(frozen=True)
@@ -219,13 +221,19 @@ def _approach(form: StandardForm, pairs: Pairs, values: FloatArray, rounds: int)
     They end early when the policy stays the same: what follows evaluates it.
     """
     sweeps, known = Sweeps(form.transitions, form.rewards, form.discount, form.rest), np.zeros(0, dtype=np.int32)
-    values, slow, spread = values.copy(), 0, np.inf
+    calm, slow, spread = values, 0.0, np.inf
+    values = values.copy()
     best, choice = improve(form, values)
     for _ in range(rounds):
         last, spread = spread, float(best.max() - best.min())
         if spread <= 1e-14 or np.array_equal(choice, known):
             break
         slow += spread > SLOW * last
+        if sweeps.relaxing and not spread <= WILD:  # levels that amplify each other: back to plain sweeps, for good
+            values, slow = calm.copy(), -np.inf
+            choice = improve(form, values)[1]
+        elif slow >= MOST_SLOW and not sweeps.relaxing:
+            calm = values.copy()
         sweeps.relaxing = slow >= MOST_SLOW
         sweeps.run(choice, values)
         known, (best, choice) = choice, improve(form, values)
