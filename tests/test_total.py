@@ -174,3 +174,21 @@ def test_constraints_against_the_linear_program(problem):
     slopes = [(truth - sides[0]) / 1e-4 if sides[0] is not None else -math.inf]
     slopes.append((sides[1] - truth) / 1e-4 if sides[1] is not None else math.inf)
     assert min(slopes) - 1e-5 <= result.sensitivity["limit"] <= max(slopes) + 1e-5
+
+
+@given(sketches(max_states=4, max_actions=2, max_costs=0, discounts=(Fraction(0), Fraction(1, 2), Fraction(9, 10))))
+@settings(max_examples=40)
+def test_discounting_is_a_chance_to_end(sketch):
+    """A discounted return is a total where the process ends with probability 1 − γ after every step."""
+    mdp, gamma = sketch.mdp(), float(sketch.discount)
+    n, pairs = mdp.n_states, mdp.pairs
+    ending = np.column_stack([gamma * mdp.transitions.toarray(), np.full(mdp.n_pairs, 1 - gamma)])
+    ended = oc.MDP.from_pairs(
+        [*pairs.states, n], [*pairs.actions, 0], np.vstack([ending, np.eye(n + 1)[n]]), [*mdp.pair_rewards, 0.0],
+        initial=[*mdp.initial, 0.0],
+    )  # fmt: skip
+    discounted, total = oc.solve(mdp), oc.solve(oc.Problem(ended, criterion="total", goal=n))
+    assert total.status is oc.Status.CERTIFIED
+    assert total.objective == pytest.approx(discounted.expected_return, rel=1e-11, abs=1e-11)
+    best = discounted.expected_return + discounted.gap / (1 - gamma)
+    assert total.certificate.lower <= best * (1 + math.copysign(1e-12, best)) + 1e-12
