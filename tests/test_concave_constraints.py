@@ -676,7 +676,7 @@ class TestALyingBackend:
             assert result.utilities["limit"] >= bound - 1e-8
 
     def test_a_backend_that_cannot_says_so(self, floor):
-        with pytest.raises(oc.NotCertified, match="HIGHS"):
+        with pytest.raises(oc.Unsupported, match="HIGHS"):
             oc.solve(floor, oc.OccupancyProgram("HIGHS"))
 
     def test_a_kink_of_a_user_is_bounded_honestly(self, machine):
