@@ -33,8 +33,10 @@ SLOWER = {
     "PolicyGradient": oc.PolicyGradient(steps=20),
     "MirrorDescent": oc.MirrorDescent(steps=20),
     "Reps": oc.Reps(steps=10),
-    # A few steps show all that the battery asks of them: they do not promise to arrive.
-    **{name: getattr(oc, name)(steps=8) for name in ("Reinforce", "ActorCritic", "A2C", "TRPO", "PPO")},
+    # A few short steps show all that the battery asks of them: they do not promise to arrive.
+    **{name: getattr(oc, name)(steps=8, horizon=20) for name in ("Reinforce", "ActorCritic", "A2C")},
+    "TRPO": oc.TRPO(steps=8, estimator=oc.estimators.MonteCarlo(horizon=20)),
+    "PPO": oc.PPO(steps=8, estimator=oc.estimators.GAE(horizon=20)),
 }
 
 
