@@ -14,7 +14,7 @@ import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray
 from occlp.chain import Bracket, Sweeps, policy_chain, relative_values
-from occlp.errors import InvalidProblem
+from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import formulate, pair_residuals
 from occlp.kernels import backup
 from occlp.model import Pairs
@@ -29,6 +29,8 @@ from occlp.standard import StandardForm
 
 #: Exact evaluations without progress (within rounding) after which policy iteration ends.
 MOST_STALLED = 5
+#: Undiscounted policies with several recurrent classes after which the method gives up.
+MOST_SPLIT = 20
 #: After so many rounds that left more than this share of the spread, sweeps are Gauss–Seidel.
 SLOW, MOST_SLOW = 0.5, 3
 #: Residuals beyond this (rewards have size one) show that Gauss–Seidel sweeps do not settle.
@@ -180,13 +182,18 @@ def policy_iterations(
         Where to begin; its randomisation is kept on ties.
     values : FloatArray [S], optional
         Values to begin with.
+
+    Raises
+    ------
+    Unsupported
+        Undiscounted, where policy after policy has several recurrent classes.
     """
     values = np.zeros(form.n_states) if values is None else values
     if policy is None:
         values, policy = _approach(form, pairs, values, rounds)
     else:
         rounds = 0
-    best, stalled, fallback, proved = -np.inf, 0, policy, values
+    best, stalled, split, fallback, proved = -np.inf, 0, 0, policy, values
     while stalled < MOST_STALLED:
         bracket = relative_values(policy_chain(form, policy.pair_probabilities), values)
         if policy is not fallback and bracket.upper <= best:  # the rounds have lost what one improvement keeps
@@ -196,6 +203,12 @@ def policy_iterations(
         best = max(best, bracket.lower)
         values, low = bracket.high, bracket.low if bracket.low.any() else None
         yield policy, bracket
+        split += bracket.gain is not None
+        if split > MOST_SPLIT:  # their relative values say nothing of the way from one class to a better one
+            raise Unsupported(
+                "the policies met have several recurrent classes, and this method compares values within one. "
+                "Use PolicyIteration for a plain question and OccupancyProgram for the others."
+            )
         better = improved(form, policy, values, low)
         if better is None:
             return
