@@ -83,18 +83,7 @@ class Chain:
         """States reachable from the initial distribution, [S]."""
         if self.discount == 0:
             return self.initial > 0
-        n = self.n_states
-        graph = sparse.csr_array(self.matrix, copy=True)
-        start = np.flatnonzero(self.initial > 0)
-        # One extra node that leads to every initial state.
-        indptr = np.append(graph.indptr, graph.nnz + len(start))
-        indices = np.append(graph.indices, start.astype(graph.indices.dtype))
-        ones = np.ones(len(indices))
-        graph = sparse.csr_array((ones, indices, indptr), shape=(n + 1, n + 1))
-        found = csgraph.breadth_first_order(graph, n, return_predecessors=False)
-        mask = np.zeros(n + 1, dtype=np.bool_)
-        mask[found] = True
-        return mask[:n]
+        return reached_from(self.matrix, self.initial > 0)
 
     @cached_property
     def system(self) -> Any:
@@ -160,6 +149,19 @@ class Chain:
         if self.mixed is not None and self.widths is not None:  # rows and rewards were rounded when mixed
             error = error * (1.0 + (self.widths + 2.0) / 8.0) + (self.widths + 4.0) * backup.EPS * self.mixed
         return out, error
+
+
+def reached_from(matrix: Any, start: BoolArray) -> BoolArray:
+    """States that a chain, csr_array [S, S], reaches from those of `start` [S], these included, [S]."""
+    n, first = len(start), np.flatnonzero(start)
+    # One extra node that leads to every state of the start.
+    indptr = np.append(matrix.indptr, matrix.nnz + len(first))
+    indices = np.append(matrix.indices, first.astype(matrix.indices.dtype))
+    graph = sparse.csr_array((np.ones(len(indices)), indices, indptr), shape=(n + 1, n + 1))
+    found = csgraph.breadth_first_order(graph, n, return_predecessors=False)
+    mask = np.zeros(n + 1, dtype=np.bool_)
+    mask[found] = True
+    return mask[:n]
 
 
 def policy_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatArray | None = None) -> Chain:

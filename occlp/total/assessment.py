@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse import csgraph
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.chain import Chain, base_value, policy_chain
+from occlp.chain import Chain, base_value, policy_chain, reached_from
 from occlp.resolvent import closed_labels
 from occlp.total.form import TotalForm
 from occlp.total.transient import Transient
@@ -115,17 +114,9 @@ def _may_reach(matrix: AnyArray, seeds: BoolArray) -> BoolArray:
     """States from which the chain reaches one of the seeds with positive probability, [S]."""
     if not seeds.any():
         return seeds
-    n = len(seeds)
-    coo = sparse.coo_array(matrix)
-    positive = coo.data > 0
-    start = np.flatnonzero(seeds)
-    rows = np.concatenate([coo.col[positive], np.full(len(start), n)])
-    columns = np.concatenate([coo.row[positive], start])
-    backward = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(n + 1, n + 1)).tocsr()
-    found = csgraph.breadth_first_order(backward, n, return_predecessors=False)
-    mask = np.zeros(n + 1, dtype=np.bool_)
-    mask[found] = True
-    return mask[:n]
+    backward = sparse.csr_array(matrix.T)
+    backward.eliminate_zeros()
+    return reached_from(backward, seeds)
 
 
 def _spread_of(matrix: AnyArray, ends: FloatArray, tainted: BoolArray, values: FloatArray) -> FloatArray:
