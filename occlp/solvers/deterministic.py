@@ -8,7 +8,6 @@ so it is for models of tens or hundreds of states. Source: Dolgov and Durfee (20
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -28,6 +27,7 @@ from occlp.problem import Problem
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.dynamic_programming import PolicyIteration, policy_iterations
+from occlp.solvers.scaled_program import run_program
 from occlp.standard import StandardForm, flow_matrix
 
 #: Options that ask each backend for an exact answer; `DeterministicProgram.options` go on top.
@@ -193,12 +193,7 @@ class _Program:
         """Run the backend; raises `SolverFailure` with its reason where there is no policy."""
         cvxpy = load_cvxpy()
         program = cvxpy.Problem(self._objective, self._constraints)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                program.solve(solver=self.backend, **self.options)
-        except (cvxpy.error.SolverError, ArithmeticError, ValueError, TypeError, RuntimeError) as error:
-            raise SolverFailure(f"the backend {self.backend} failed: {error}") from error
+        run_program(program, self.backend, self.options)
         if program.status in ("infeasible", "infeasible_inaccurate", "infeasible_or_unbounded"):
             raise SolverFailure(
                 f"no deterministic policy keeps the constraints, says {self.backend} (a claim, not a proof), "

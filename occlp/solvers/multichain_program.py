@@ -6,7 +6,6 @@ x(s) + y(s) = μ0(s) + Σ y p. The duals of the first rows are relative values, 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,10 +23,9 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, SolverFailure
 from occlp.solvers.multichain_iteration import Step, multichain_iterations
+from occlp.solvers.scaled_program import ANSWERED, run_program
 from occlp.standard import StandardForm, flow_matrix
 
-#: Statuses of cvxpy under which an answer exists.
-ANSWERED = ("optimal", "optimal_inaccurate", "user_limit")
 #: Frequencies below this (of a total of one) are taken for zero.
 NO_MASS = 1e-9
 
@@ -109,7 +107,7 @@ def _solve(form: StandardForm, backend: str, options: Mapping[str, Any]) -> _Ans
     limits = form.limits
     rows = [(row @ x == 0) if same else (row @ x <= 0) for row, same in zip(limits.rows, limits.equal, strict=True)]
     program = cvxpy.Problem(cvxpy.Maximize(form.rewards @ x), [*rules, *rows])
-    _run(program, backend, options)
+    run_program(program, backend, options)
     if rows and program.status in ("infeasible", "infeasible_inaccurate", "infeasible_or_unbounded"):
         raise SolverFailure(
             f"the backend {backend} says that no frequencies keep the constraints; where averages depend on the start "
@@ -122,16 +120,6 @@ def _solve(form: StandardForm, backend: str, options: Mapping[str, Any]) -> _Ans
     if not (np.isfinite(found).all() and np.isfinite(prices).all()):
         raise SolverFailure(f"the backend {backend} says {program.status!r} but returned no finite numbers.")
     return _Answer(found[0], found[1], prices, str(program.status))
-
-
-def _run(program: Any, backend: str, options: Mapping[str, Any]) -> None:
-    cvxpy = load_cvxpy()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "may be inaccurate": the certificate decides
-            program.solve(solver=backend, **options)
-    except (cvxpy.error.SolverError, ArithmeticError, ValueError, TypeError, RuntimeError) as error:
-        raise SolverFailure(f"the backend {backend} failed: {error}") from error
 
 
 def _policy(form: StandardForm, answer: _Answer, elsewhere: Policy) -> Policy | None:
@@ -191,7 +179,7 @@ def _route(form: StandardForm, labels: AnyArray, mass: FloatArray) -> FloatArray
     used = np.flatnonzero((sums > 0) | (np.bincount(labels[~outside], minlength=count) > 0))
     missed = cvxpy.norm1(entering[used] @ y - short[used])
     program = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum(y)), [flow @ y == form.initial[states], missed <= 1e2 * NO_MASS])
-    _run(program, "CLARABEL" if len(pairs) > 2000 else "HIGHS", {})
+    run_program(program, "CLARABEL" if len(pairs) > 2000 else "HIGHS", {})
     if program.status not in ANSWERED or y.value is None:
         return None
     ways[pairs] = np.where(y.value > 1e-12, y.value, 0.0)

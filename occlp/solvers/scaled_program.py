@@ -47,15 +47,19 @@ class Backend:
 
     def solve(self, program: Any) -> str:
         """Solve a cvxpy problem; returns the status, raises `SolverFailure` when the backend breaks down."""
-        cvxpy = load_cvxpy()
-        options = {**BACKEND_OPTIONS.get(self.name, {}), **self.options}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "may be inaccurate": the certificate decides
-                program.solve(solver=self.name, **options)
-        except (cvxpy.error.SolverError, ArithmeticError, ValueError, TypeError, RuntimeError) as error:
-            raise SolverFailure(f"the backend {self.name} failed: {error}") from error
+        run_program(program, self.name, {**BACKEND_OPTIONS.get(self.name, {}), **self.options})
         return str(program.status)
+
+
+def run_program(program: Any, backend: str, options: Mapping[str, Any]) -> None:
+    """Let a backend solve a cvxpy problem; raises `SolverFailure` when it breaks down."""
+    cvxpy = load_cvxpy()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "may be inaccurate": the certificate decides
+            program.solve(solver=backend, **options)
+    except (cvxpy.error.SolverError, ArithmeticError, ValueError, TypeError, RuntimeError) as error:
+        raise SolverFailure(f"the backend {backend} failed: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)

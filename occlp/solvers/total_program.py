@@ -6,7 +6,6 @@ the constraints, policy iteration on the priced rewards finds the values that pr
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from occlp.graph import reachable
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import InfeasibleTotal, InfiniteProof, Iterate, SolverFailure
+from occlp.solvers.scaled_program import ANSWERED, run_program
 from occlp.solvers.total_iteration import begin, lift
 from occlp.total.bound import TotalBound, bound_total
 from occlp.total.form import TotalForm, without_rewards
@@ -31,8 +31,6 @@ from occlp.total.routing import policy_of_visits
 
 #: By what share prices are taken nearer to zero until they prove a bound.
 SHRINKS = (0.0, 1e-11, 1e-10, 1e-9, 5e-9)
-#: Statuses of cvxpy under which an answer exists.
-ANSWERED = ("optimal", "optimal_inaccurate", "user_limit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +51,7 @@ def total_program(problem: Problem, backend: str, options: Mapping[str, Any]) ->
         raise _infeasible(problem, reduction, backend, options)
     form = reduction.total.base
     answer = _sharpen(reduction, answer)
-    elsewhere, values, prices = _proof(reduction.total, answer.prices)
+    elsewhere, values, bound = _proof(reduction.total, answer.prices)
     probabilities = policy_of_visits(reduction, answer.visits, elsewhere)
     if probabilities is None:
         raise SolverFailure(
@@ -64,7 +62,7 @@ def total_program(problem: Problem, backend: str, options: Mapping[str, Any]) ->
     yield Iterate(
         Policy.from_pairs(problem.mdp.pairs, probabilities),
         values=factor * values,
-        multipliers=to_multipliers(form, prices),
+        multipliers=to_multipliers(form, bound.prices),
         claims={"backend": backend, "status": answer.status},
     )
 
@@ -105,12 +103,7 @@ def _solve(
         rows.append([value <= broken[k], -value <= broken[k]] if limits.equal[k] else [value <= broken[k]])
     objective = -cvxpy.sum(broken) if elastic else _earned(reduction, rewards)[pairs] @ visits
     program = cvxpy.Problem(cvxpy.Maximize(objective), [*rules, *(one for pair in rows for one in pair)])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "may be inaccurate": the certificate decides
-            program.solve(solver=backend, **options)
-    except (cvxpy.error.SolverError, ArithmeticError, ValueError, TypeError, RuntimeError) as error:
-        raise SolverFailure(f"the backend {backend} failed: {error}") from error
+    run_program(program, backend, options)
     if rows and program.status in ("infeasible", "infeasible_inaccurate", "infeasible_or_unbounded"):
         return None
     if program.status in ("unbounded", "unbounded_inaccurate") and not rows:
@@ -154,23 +147,23 @@ def _sharpen(reduction: Reduction, answer: _Answer) -> _Answer:
     return _Answer(visits, prices if close else answer.prices, answer.status)
 
 
-def _proof(total: TotalForm, prices: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
-    """A pair for each state and values, [S], that are optimal at some prices, and the prices, [k], of the best bound.
+def _proof(total: TotalForm, prices: FloatArray) -> tuple[IntArray, FloatArray, TotalBound]:
+    """A pair for each state and values, [S], that are optimal at some prices, and the best bound that they prove.
 
     Where the constraints make a policy go round in circles, the exact prices leave these circles without a loss,
     and no values prove a bound beyond rounding. Prices a little nearer to zero do.
     """
-    best: tuple[float, IntArray, FloatArray, FloatArray] | None = None
+    best: tuple[IntArray, FloatArray, TotalBound] | None = None
     for shrink in SHRINKS:
         tried = total.base.limits.feasible_prices((1.0 - shrink) * prices)
         choice, values = _priced_optimum(total, tried)
-        bound = bound_total(total, values, tried).value
-        if best is None or bound < best[0]:
-            best = bound, choice, values, tried
-        if np.isfinite(bound) or not prices.any():
+        bound = bound_total(total, values, tried)
+        if best is None or bound.value < best[2].value:
+            best = choice, values, bound
+        if np.isfinite(bound.value) or not prices.any():
             break
     assert best is not None
-    return best[1:]
+    return best
 
 
 def _priced_optimum(total: TotalForm, prices: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -213,6 +206,5 @@ def _least_violation(
     prices = np.zeros(len(limits.names))
     prices[among] = answer.prices
     bare = without_rewards(reduction.total)
-    _, values, prices = _proof(bare, prices)
-    bound = bound_total(bare, values, prices)
+    _, _, bound = _proof(bare, prices)
     return answer, bound if bound.value < 0 else None
