@@ -16,8 +16,8 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Status
 from occlp.solvers.base import InfeasibleProof, InfeasibleTotal, InfiniteProof, Iterate
-from occlp.solvers.dynamic_programming import improved
 from occlp.solvers.feasibility import minimal_conflict
+from occlp.solvers.policy_iteration import improved
 from occlp.total.assessment import assess_total
 from occlp.total.reduction import reduction_of
 from occlp.total_tracking import TotalTracker, certify_infeasible_total, certify_unending

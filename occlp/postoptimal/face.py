@@ -26,7 +26,7 @@ from occlp.multichain import refuse_several
 from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave, refuse_total
 from occlp.result import Result, Status
-from occlp.solvers.dynamic_programming import policy_iterations
+from occlp.solvers.policy_iteration import policy_iterations
 from occlp.solving import solve
 from occlp.standard import StandardForm
 

@@ -25,7 +25,7 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.relaxation import Values
 from occlp.solvers.base import LINEAR_ONLY, InfeasibleProof, Iterate, SolverFailure, Start
-from occlp.solvers.dynamic_programming import policy_iterations
+from occlp.solvers.policy_iteration import policy_iterations
 from occlp.standard import StandardForm
 
 #: Rounds of sweeps between the exact evaluations of a priced MDP.

@@ -26,7 +26,8 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
-from occlp.solvers.dynamic_programming import PolicyIteration, policy_iterations
+from occlp.solvers.dynamic_programming import PolicyIteration
+from occlp.solvers.policy_iteration import policy_iterations
 from occlp.solvers.scaled_program import run_program
 from occlp.standard import StandardForm, flow_matrix
 

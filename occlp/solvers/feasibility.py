@@ -26,9 +26,9 @@ from occlp.relaxation import Values, relaxed
 from occlp.solvers.base import InfeasibleProof, Iterate, Solver, SolverFailure
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.decomposition import minimal_conflict as minimal_linear_conflict
-from occlp.solvers.dynamic_programming import policy_iterations
 from occlp.solvers.face_newton import FaceNewton
 from occlp.solvers.kl_dual import KLDual
+from occlp.solvers.policy_iteration import policy_iterations
 from occlp.solvers.scaled_program import ANSWERED, Answer, Backend, ScaledProgram
 from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
 from occlp.standard import StandardForm
