@@ -135,7 +135,10 @@ def decide(certificate: Certificate, tol: float, atol: float, outcome: Outcome, 
         return Status.CERTIFIED, Status.CERTIFIED.value + mended
     gap = f"the certified gap is {certificate.gap:.3g}, the tolerance {allowed:.3g}"
     if not np.isfinite(certificate.gap):
-        gap = "double precision proves no bound: too many steps are expected, or a policy may stay where it loses"
+        gap = (
+            "double precision proves no bound: too many steps are expected, or a policy may stay where it loses, "
+            "or where gains and losses cancel"
+        )
         if certificate.violation > 0:
             gap = f"the policy breaks the constraints by {certificate.violation:.3g}"
     if outcome.stopped is not None:

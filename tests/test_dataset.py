@@ -302,6 +302,7 @@ class TestErrors:
 
 
 class TestCoverage:
+    @pytest.mark.bad_input(70)
     def test_missing_pairs_are_named_and_refused(self):
         mdp = oc.instances.get("machine-repair")
         lazy, best = oc.Policy.deterministic(mdp, ["run"] * 3), oc.solve(mdp).policy
@@ -470,6 +471,7 @@ class TestRefusals:
         with pytest.raises(oc.InvalidProblem, match="below 1"):
             oc.estimate_ratio(undiscounted, acting)
 
+    @pytest.mark.bad_input(71)
     def test_weights_that_overflow(self):
         mdp = oc.MDP.from_arrays(np.ones((1, 2, 1)), [[1.0, 0.0]], discount=0.5)
         acting = oc.Policy.from_pairs(mdp, [1e-3, 1 - 1e-3])

@@ -219,6 +219,7 @@ class TestNestedComponents:
         assert found.count == n + 1 == labels.max() + 1
         assert (found.pairs == alive).all()
 
+    @pytest.mark.bad_input(46)
     def test_a_hundred_thousand_states(self):
         """Whole rounds would take 33,000 passes; so deep a corridor would exhaust any recursion."""
         found = g.maximal_end_components(stairs(33_000))

@@ -149,6 +149,7 @@ class TestDenseEncodings:
     @pytest.mark.parametrize("kind", list(views(np.zeros((1, 1, 1)))))
     @FEW
     @given(sketch=sketches())
+    @pytest.mark.bad_input(16)
     def test_memory_layouts(self, kind, sketch):
         assert_same(sketch.mdp(), from_arrays(sketch, views(sketch.transitions())[kind]))
 
@@ -185,6 +186,7 @@ class TestDenseEncodings:
         assert_same(sketch.mdp(), mdp)
         assert mdp.notes == ()
 
+    @pytest.mark.bad_input(18)
     def test_integer_rewards_do_not_overflow(self):
         mdp = MDP.from_arrays(
             np.full((2, 1, 2), 0.5),
@@ -210,6 +212,7 @@ class TestSparseEncodings:
     @pytest.mark.parametrize("name", FORMATS)
     @FEW
     @given(sketch=sketches())
+    @pytest.mark.bad_input(16)
     def test_formats(self, name, container, sketch):
         matrix = getattr(sparse, f"{name}_{container}")(sparse_rows(sketch))
         assert_same(sketch.mdp(), from_arrays(sketch, matrix))
@@ -245,6 +248,7 @@ class TestSparseEncodings:
 
     @FEW
     @given(sketches())
+    @pytest.mark.bad_input(16)
     def test_unsorted_indices(self, sketch):
         tidy = sparse_rows(sketch)
         order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(tidy.indptr[:-1], tidy.indptr[1:], strict=True)])
@@ -255,6 +259,7 @@ class TestSparseEncodings:
 
     @FEW
     @given(sketches())
+    @pytest.mark.bad_input(14)
     def test_duplicates_are_summed(self, sketch):
         tidy = sparse_rows(sketch)
         messy = sparse.csr_array(
@@ -273,6 +278,7 @@ class TestSparseEncodings:
 
     @FEW
     @given(sketches())
+    @pytest.mark.bad_input(15)
     def test_explicit_zeros(self, sketch):
         full = sparse.csr_array(np.ones((sketch.n_states * sketch.n_actions, sketch.n_states)))
         full.data = sketch.transitions().ravel()
@@ -296,6 +302,7 @@ class TestSparseEncodings:
         assert_same(sketch.mdp(), mdp)
         assert matrix.indices.dtype == np.int64
 
+    @pytest.mark.bad_input(54)
     def test_no_dense_square_is_made(self):
         n = 100_000  # a dense S x S array would take 80 GB
         cycle = sparse.csr_array((np.ones(n), (np.arange(n), np.roll(np.arange(n), 1))), shape=(n, n))
@@ -507,6 +514,7 @@ class TestRewardsAndCosts:
         )
         assert list(exact.exact.rewards) == expected
 
+    @pytest.mark.bad_input(22)
     def test_numbers_on_impossible_transitions_are_ignored(self):
         cube = np.array([[[1, 0]], [[0.5, 0.5]]])
         rewards = np.array([[[2, np.nan]], [[1, 3]]])

@@ -117,6 +117,7 @@ class TestTwoObjectives:
         if len(clear) == len(truth):
             assert len(front) == len(truth)
 
+    @pytest.mark.bad_input(65)
     def test_deep_sea_treasure_without_discount(self):
         # MO-Gymnasium's front at discount 1, as one decision; (20.3, −14) lies exactly on an edge and is no vertex.
         front = oc.pareto(one_decision([(float(v), t) for v, t in zip(CONVEX, STEPS, strict=True)]), ["reward"], ["c1"])
@@ -124,6 +125,7 @@ class TestTwoObjectives:
         assert front.points.tolist() == pytest.approx(np.array(expected[::-1]))
 
     @pytest.mark.parametrize("treasures", [CONVEX, CONCAVE])
+    @pytest.mark.bad_input(64)
     def test_deep_sea_treasure_with_discount(self, treasures):
         # At discount 0.99: treasure · γ^(t−1) and −(1 − γ^t)/(1 − γ), on the return scale; the dive is a corridor.
         def step(state, action):

@@ -306,6 +306,7 @@ class TestHorizons:
 
 class TestReproducibility:
     @pytest.mark.parametrize("horizon", [150, "geometric", "episode"])
+    @pytest.mark.bad_input(77)
     def test_the_same_bits_on_any_number_of_threads(self, workers, horizon):
         mdp = corridor(30, costs={"wear": np.arange(60.0).reshape(30, 2) * (np.arange(30) < 29)[:, None]})
         policy = random_policy(mdp, np.random.default_rng(0))

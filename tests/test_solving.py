@@ -183,6 +183,7 @@ def test_a_limit_of_iterations(mdp, uniform):
     assert encloses(result.certificate, Exact.of(mdp).optimum())
 
 
+@pytest.mark.bad_input(78)
 def test_a_limit_of_time(mdp, uniform):
     began = time.perf_counter()
     result = oc.solve(mdp, Endless(uniform, sleep=0.01), limit=oc.Limit(seconds=0.2))
@@ -235,6 +236,7 @@ def test_limits_that_are_not_numbers_are_refused():
 )
 @pytest.mark.parametrize("seen", [0, 1, 3])
 @pytest.mark.parametrize("check", [True, False])
+@pytest.mark.bad_input(78)
 def test_interrupted_runs_return_the_best_so_far(mdp, uniform, best, error, words, seen, check):
     good = oc.Policy.from_pairs(mdp, [0.1, 0.9, 0.2, 0.8])
     steps = [oc.Iterate(good), oc.Iterate(uniform), oc.Iterate(uniform)][:seen]

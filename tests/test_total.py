@@ -71,12 +71,17 @@ def test_losses_only(problem):
 
 @given(questions(rewards=(-2, -1, 0, 1)))
 @settings(max_examples=150)
+@pytest.mark.bad_input(44)
 def test_gains_and_losses(problem):
     """Rewards of both signs: bounded or not, the answer is what all deterministic policies say."""
     truth, undefined = brute_force(problem)
-    assume(not undefined)
     sign = 1 if problem.sense == "maximize" else -1
     result = oc.solve(problem, check=False)
+    if undefined:  # a circle on which gains and losses cancel exactly: nothing false is said of those that have a total
+        assert oc.verify(problem, result)
+        high = sign * (result.certificate.upper if sign > 0 else result.certificate.lower)
+        assert truth <= (Fraction(high) if math.isfinite(high) else high)
+        return
     if result.status is oc.Status.UNBOUNDED and result.objective == sign * math.inf:
         if problem.goal is None:
             assert truth == math.inf

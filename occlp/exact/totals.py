@@ -19,10 +19,9 @@ from occlp.exact.elimination import SparseElimination
 from occlp.exact.form import ExactForm, Number, exact_form
 from occlp.problem import Problem
 from occlp.rationals import load_flint
-from occlp.total.bound import is_proper
 from occlp.total.form import formulate_total
 from occlp.total.improvement import Unending, improvements
-from occlp.total.reduction import Reduction, reduction_of
+from occlp.total.reduction import Reduction, is_proper, reduction_of
 
 
 @dataclass(frozen=True, eq=False)

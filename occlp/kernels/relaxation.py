@@ -95,7 +95,7 @@ def relax_occupancy(
     n = len(mass)
     defect = 0.0
     for sweep in range(sweeps + 1):
-        total = 0.0
+        total = lost = 0.0  # Kahan's sum: an error of n roundings would stay as a defect
         for i in range(n):
             s = order[i]
             inflow = 0.0
@@ -108,7 +108,10 @@ def relax_occupancy(
                 defect += abs(arriving - rate * mass[s])
             else:
                 mass[s] = arriving / rate
-                total += mass[s]
+                more = mass[s] - lost
+                raised = total + more
+                lost = (raised - total) - more
+                total = raised
         if sweep < sweeps:
             for s in range(n):
                 mass[s] /= total

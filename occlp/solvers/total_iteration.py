@@ -12,10 +12,9 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import InfiniteProof, Iterate, Start, start_policy
 from occlp.total.assessment import assess_total
-from occlp.total.bound import greedy, is_proper
 from occlp.total.form import TotalForm, formulate_total
-from occlp.total.improvement import Unending, improvements
-from occlp.total.reduction import Reduction, reduce, reduction_of
+from occlp.total.improvement import Unending, improvements, loses_without_end
+from occlp.total.reduction import Reduction, greedy, is_proper, reduce, reduction_of
 
 
 def total_policy_iterations(problem: Problem, start: Start) -> Iterator[Iterate]:
@@ -68,7 +67,7 @@ def check_finite(problem: Problem, total: TotalForm, reduction: Reduction) -> No
                 pass
         except Unending as trap:
             raise InfiniteProof(lift(problem, wider, trap.choice), unending=True) from None
-    if reduction.losing.any():
+    if reduction.losing.any() and loses_without_end(reduction):
         raise InfiniteProof(lift(problem, reduction, reduction.proper_choice), unending=False)
 
 

@@ -117,10 +117,10 @@ class JointTerm(Term):
         if not self.normalized:
             return -self.strength * float(rel_entr(mass, prior).sum())
         # Both sum to one, so Σ d0 φ(d/d0) with φ(x) = x log x − x + 1 is the same; its rounding is second order.
-        excess = (mass - prior) / prior
-        with np.errstate(divide="ignore", invalid="ignore"):
-            near = (1.0 + excess) * np.log1p(excess) - excess
-        terms = np.where(np.abs(excess) < 0.5, prior * near, rel_entr(mass, prior) - mass + prior)
+        close = np.abs(mass - prior) < 0.5 * prior
+        excess = np.where(close, mass - prior, 0.0) / prior
+        near = prior * ((1.0 + excess) * np.log1p(excess) - excess)
+        terms = np.where(close, near, rel_entr(mass, prior) - mass + prior)
         return -self.strength * float(terms.sum())
 
     def gradient(self, occupancy: FloatArray) -> FloatArray:

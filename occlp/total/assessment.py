@@ -151,6 +151,8 @@ def _subharmonic(chain: Chain, transient: Transient, values: FloatArray) -> tupl
     steps = np.where(inner, transient.steps(), 0.0)
     if not np.isfinite(steps).all():
         return values, False
+    # Residuals are differences and may be far more exact than V − δ w can be written down.
+    short = max(short, float(np.spacing(np.abs(values[inner]).max())))
     for factor in (2.0, 8.0, 64.0, 1024.0):
         trial = values - factor * short * steps
         rho, error = chain.residuals(trial)

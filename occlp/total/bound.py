@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from occlp._typing import FloatArray, IntArray
+from occlp._typing import FloatArray
 from occlp.chain import base_value, pair_residuals
 from occlp.graph import maximal_end_components
 from occlp.kernels.backup import EPS
-from occlp.resolvent import closed_labels
 from occlp.standard import StandardForm
 from occlp.total.form import TotalForm
-from occlp.total.reduction import Reduction, priced_reduction
+from occlp.total.improvement import loses_without_end
+from occlp.total.reduction import Reduction, greedy, is_proper, priced_reduction
 from occlp.total.transient import Transient
 
 #: Rounds in which raised values are repaired, by one factorisation each.
@@ -55,7 +55,7 @@ def bound_total(
     slack += 4 * EPS * float(np.abs(prices) @ np.abs(limits.bounds))
     value = math.inf if broken else high + float(prices @ limits.bounds) + slack
     if reduction.losing.any():
-        value, slack = -math.inf, 0.0
+        value, slack = (-math.inf, 0.0) if loses_without_end(reduction) else (math.inf, slack)
     return TotalBound(value, slack + max(lifted, 0.0), states, prices, scores)
 
 
@@ -72,19 +72,6 @@ def _user_scores(reduction: Reduction, states: FloatArray, doubt: FloatArray) ->
     scores, error = pair_residuals(base, np.where(np.isfinite(states), states, 0.0), None)
     scores = np.where(reduction.usable, scores, np.where(reduction.total.goal[base.states], 0.0, -math.inf))
     return scores, np.where(reduction.usable, error + doubt, 0.0)
-
-
-def greedy(form: StandardForm, scores: FloatArray) -> IntArray:
-    """The first best pair of each node, [nodes]."""
-    first = form.start[:-1]
-    best = np.flatnonzero(scores == np.maximum.reduceat(scores, first)[form.states])
-    return best[np.searchsorted(best, first)].astype(np.int32)
-
-
-def is_proper(reduction: Reduction, choice: IntArray) -> bool:
-    """Whether a pair for each node leads to an end almost surely."""
-    labels, closed = closed_labels(reduction.form.transitions[choice])
-    return not bool((closed[labels] & ~reduction.fixed).any())
 
 
 def _raise(reduction: Reduction, doubt: FloatArray, values: FloatArray, worthwhile: float) -> FloatArray | None:

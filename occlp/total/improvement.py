@@ -15,12 +15,13 @@ from occlp._typing import BoolArray, FloatArray, IntArray
 from occlp.chain import pair_residuals
 from occlp.resolvent import closed_labels
 from occlp.total.assessment import gain_sign
-from occlp.total.bound import greedy, is_proper
-from occlp.total.reduction import Reduction
+from occlp.total.reduction import Reduction, greedy, is_proper, reduce
 from occlp.total.transient import Transient
 
 #: Improvements after which the method gives up.
 MOST_IMPROVEMENTS = 100_000
+#: Least loss a step, as a share of the largest reward, at which staying for ever is shown to lose without end.
+LEAST_LOSS = 1e-6
 
 
 class Unending(Exception):
@@ -74,6 +75,27 @@ def improvements(reduction: Reduction, rewards: FloatArray, start: FloatArray | 
         if better is None:
             return
         choice = better
+
+
+def loses_without_end(reduction: Reduction) -> bool:
+    """Whether states from which no policy ends well are worth −∞ for certain.
+
+    Where a goal must be reached they are by definition. Else every policy must lose as long as it stays: shown by
+    values with r + PV − V < 0 on all pairs, rounding included. Gains and losses that cancel for ever lose nothing.
+    """
+    if reduction.total.proper:
+        return True
+    wider = reduce(reduction.total, stop_anywhere=True)
+    form, own = wider.form, wider.pairs >= 0
+    if not (form.rewards[own] > 0).any():
+        return True  # what earns nothing has been collapsed
+    extra = np.where(own, LEAST_LOSS * np.abs(form.rewards).max(), 0.0)
+    try:
+        *_, last = improvements(wider, form.rewards + extra)
+    except Unending:
+        return False
+    scores, error = pair_residuals(form, last.values, None)
+    return bool(((scores + error)[own] < 0).all())
 
 
 def _evaluate(reduction: Reduction, choice: IntArray, rewards: FloatArray) -> FloatArray:

@@ -26,6 +26,7 @@ from occlp.graph import (
     steps_to,
     transition_graph,
 )
+from occlp.resolvent import closed_labels
 from occlp.standard import StandardForm
 from occlp.total.form import TotalForm
 
@@ -105,6 +106,19 @@ class Reduction:
         towards = steps_to(total.graph, total.goal)[1] if total.goal.any() else np.full(len(out), -1)
         out[outside] = np.where(towards[outside] >= 0, towards[outside], total.base.start[:-1][outside])
         return out
+
+
+def greedy(form: StandardForm, scores: FloatArray) -> IntArray:
+    """The first best pair of each node, [nodes]."""
+    first = form.start[:-1]
+    best = np.flatnonzero(scores == np.maximum.reduceat(scores, first)[form.states])
+    return best[np.searchsorted(best, first)].astype(np.int32)
+
+
+def is_proper(reduction: Reduction, choice: IntArray) -> bool:
+    """Whether a pair for each node leads to an end almost surely."""
+    labels, closed = closed_labels(reduction.form.transitions[choice])
+    return not bool((closed[labels] & ~reduction.fixed).any())
 
 
 def reduction_of(total: TotalForm) -> Reduction:

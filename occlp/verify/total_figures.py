@@ -47,7 +47,8 @@ def _check_totals(problem: Problem, result: Result, visits: Any, inflow: Any) ->
         low, high = sorted((certificate.lower, certificate.upper))
         gained = 2.0 * sum(abs(price) for price in certificate.multipliers.values()) * certificate.violation
         doubt = 1e-9 * (abs(result.objective) if np.isfinite(result.objective) else 0.0) + gained
-        if not low - doubt <= result.objective <= high + doubt:
+        undefined = np.isnan(result.objective) and (low, high) == (-np.inf, np.inf)  # nothing is claimed
+        if not (undefined or low - doubt <= result.objective <= high + doubt):
             raise AuditFailed(f"the objective {result.objective} lies outside [{low}, {high}].")
     live = ~problem.goal_states[mdp.pairs.states]
     for name, cost in {"reward": mdp.pair_rewards, **mdp.pair_costs}.items():

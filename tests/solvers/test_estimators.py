@@ -381,6 +381,7 @@ def test_every_update_learns_from_samples(name, estimator):
     assert (np.diff(result.history["samples"]) > 0).all()
 
 
+@pytest.mark.bad_input(77)
 def test_runs_are_functions_of_the_seed():
     mdp = oc.instances.get("machine-repair")
     solver = oc.PolicyGradient(estimator=E.GAE(), update=UPDATES["adaptive"], steps=5)

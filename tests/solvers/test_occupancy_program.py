@@ -443,6 +443,7 @@ STATUSES = {
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("kind", ["plain", "limits"])
+@pytest.mark.bad_input(79, 80)
 def test_what_becomes_of_each_status(kind, status, monkeypatch):
     """The numbers are right and the status is not: numbers count, and what cannot be is a failure with the words."""
 

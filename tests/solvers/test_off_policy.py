@@ -48,6 +48,7 @@ def test_runs_on_data_alone(update):
     assert result.gap >= best.objective - result.objective - 1e-12
 
 
+@pytest.mark.bad_input(70)
 def test_pairs_that_the_data_lack_are_named():
     never = oc.Policy.from_table(MDP, [[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]])
     solver = oc.PolicyGradient(
