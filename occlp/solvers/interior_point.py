@@ -18,6 +18,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
+from occlp.resolvent import band_order
 from occlp.standard import StandardForm
 from occlp.terms import JointTerm
 
@@ -29,6 +30,8 @@ ENOUGH = 1e-14
 LARGEST = 1e100
 #: What keeps scaled matrices regular.
 REGULAR = 1e-14
+#: Operations (states x bandwidth squared) beyond which normal equations are not factorised.
+MOST_WORK = 1e12
 #: Share of the way to the boundary that a step may go.
 SHORT_OF_BOUNDARY = 0.99
 
@@ -168,6 +171,13 @@ class InteriorPoint:
             return np.append(first - inner @ last, last)
 
         return solve
+
+
+def factors_fit(form: StandardForm) -> bool:
+    """Whether the normal equations F diag(w) Fᵀ can be factorised in reasonable time and memory."""
+    member = sparse.csr_array((np.ones(form.n_pairs), np.arange(form.n_pairs), form.start))
+    _, width = band_order(sparse.csr_array(member @ form.transitions))
+    return form.n_states * (2.0 * width + 1.0) ** 2 <= MOST_WORK
 
 
 def factor(matrix: Any) -> Callable[[FloatArray], FloatArray]:

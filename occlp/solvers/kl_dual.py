@@ -1,7 +1,8 @@
 """Newton's method on the smooth dual of the joint-KL program.
 
-Minimise g(V) = (1 − γ) μ0·V + τ log Σ d0 exp((r + γPV − V) / τ). The dual does not change with V + c,
-so one state is pinned. The start comes from an interior-point method, which weak penalties do not stop.
+Minimise g(V) = (1 − γ) μ0·V + τ log Σ d0 exp((r + γPV − V) / τ). Where chains mix fast, conjugate gradients solve
+Newton's equations (`gibbs_dual`). Otherwise they are factorised, with one state pinned because the dual does not
+change with V + c; the start comes from an interior-point method, which weak penalties do not stop.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from occlp.problem import Problem
 from occlp.result import Result
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
-from occlp.solvers.interior_point import InteriorPoint, factor
+from occlp.solvers.gibbs_dual import descend
+from occlp.solvers.interior_point import InteriorPoint, factor, factors_fit
 from occlp.standard import StandardForm, flow_matrix
 from occlp.terms import KL, JointTerm, OccupancyEntropy
 
@@ -35,6 +37,8 @@ SETTLED = 1e-12
 COARSE = 1e-6
 #: An interior point that misses its equations by more than this was not found.
 NOT_FOUND = 1e-6
+#: Products with the Hessian that one Newton step may take where factors fit, and where they do not.
+FEW_PRODUCTS, MANY_PRODUCTS = 200, 20_000
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,22 @@ class KLDual:
     ) -> Iterator[Iterate]:
         """Yield after each Newton step."""
         form = formulate(problem)
+        assert isinstance(form.term, JointTerm)
         if problem.limits:
             Decomposition().feasible_start(problem)  # raises a proof where no policy keeps the constraints
+        elif start is None and form.term.strength >= COARSE:
+            enough = 0.1 * tol * form.spread
+            for most_products in (FEW_PRODUCTS, MANY_PRODUCTS):
+                for near in descend(form, enough=enough, most_products=most_products):
+                    yield _iterate(problem, form, _Point(near.values, np.zeros(0)))
+                if factors_fit(form):
+                    break
+            else:
+                return
+        yield from self._with_factors(problem, form, start)
+
+    def _with_factors(self, problem: Problem, form: StandardForm, start: Start) -> Iterator[Iterate]:
+        """The way of sparse factorisations, from an interior point."""
         newton = _Newton(form)
         for point in [newton.resumed(start)] if isinstance(start, Result) else newton.starts():
             for step in newton.descend(point, self.max_steps):

@@ -109,6 +109,10 @@ class JointTerm(Term):
         self.support: BoolArray = prior > 0
         self.spread = strength
 
+    def with_strength(self, strength: float) -> JointTerm:
+        """Return the same term with another strength."""
+        return JointTerm(self.prior, strength, normalized=self.normalized)
+
     def value(self, occupancy: FloatArray) -> float:
         """−τ KL(d ‖ d0); −inf where d is not absolutely continuous with respect to d0."""
         if (occupancy[~self.support] > 0).any():

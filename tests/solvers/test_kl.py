@@ -272,9 +272,6 @@ def test_stationarity_of_the_answer():
     assert np.abs(result.pair_occupancy / (other / other.sum()) - 1).max() > 1.0
 
 
-@pytest.mark.xfail(
-    raises=NotCertified, reason="Newton's values in one double are too coarse for classes at 1 − γ = 1e-9"
-)
 def test_several_classes_near_a_discount_of_one():
     mdp = oc.MDP.from_pairs(
         [0, 0, 1, 1, 2],
