@@ -15,9 +15,9 @@ from strategies import mdps, mdps_with_policies
 import occlp as oc
 from occlp import parallel
 from occlp.chain import band_order, policy_chain
-from occlp.kernels import backup, elimination, horizon, relaxation
+from occlp.kernels import backup, elimination, flow, horizon, relaxation
 from occlp.kernels import softmax as soft
-from occlp.standard import standardize
+from occlp.standard import flow_matrix, standardize
 
 FORMS = pytest.mark.parametrize("form", ["compiled", "python"])
 
@@ -467,3 +467,21 @@ def test_sweeps_end_at_the_values_and_the_occupancy_of_the_chain(form, pair):
     off = np.roll(occupancy, 1)  # a wrong d is told by its defect
     expected = np.abs(standard.rest * standard.initial - system.T @ off).sum()
     np.testing.assert_allclose(either(relaxation.relax_occupancy, form)(0, *rows, off), expected, atol=1e-13)
+
+
+@FORMS
+@given(mdps(max_states=5), st.integers(0, 10**6))
+@settings(max_examples=25)
+def test_products_with_the_flow_matrix(form, mdp, seed):
+    rng = np.random.default_rng(seed)
+    mass, values = rng.random(mdp.n_pairs) * rng.integers(0, 2, mdp.n_pairs), rng.normal(size=mdp.n_states)
+    question = standardize(oc.Problem(mdp))
+    matrix = flow_matrix(question).toarray()
+    rows = (mdp.pair_start, *rows_of(mdp), mdp.discount, question.rest, mass)
+    out, squares = (np.full(mdp.n_states, np.nan) for _ in range(2))
+    either(flow.flow, form)(*rows, out, squares)
+    np.testing.assert_allclose(out, matrix @ mass, atol=1e-14)
+    np.testing.assert_allclose(squares, matrix**2 @ mass, atol=1e-14)
+    mean = either(flow.curvature, form)(*rows, values, out)
+    np.testing.assert_allclose(out, (matrix * mass) @ (matrix.T @ values), atol=1e-13)
+    assert mean == pytest.approx(mass @ matrix.T @ values, abs=1e-13)

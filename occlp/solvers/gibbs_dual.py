@@ -45,9 +45,18 @@ class DualPoint:
     value: float  # g(V)
     mass: FloatArray  # [pairs], the Gibbs distribution p
 
+    @property
+    def flow(self) -> FloatArray:
+        """F p, [S]."""
+        return self._sums[0]
+
+    @property
+    def squares(self) -> FloatArray:
+        """The diagonal of F diag(p) Fᵀ, [S]."""
+        return self._sums[1]
+
     @cached_property
-    def flow(self) -> tuple[FloatArray, FloatArray]:
-        """F p and the diagonal of F diag(p) Fᵀ, both [S]."""
+    def _sums(self) -> tuple[FloatArray, FloatArray]:
         out, squares = np.empty(len(self.values)), np.empty(len(self.values))
         flow.flow(*self.dual.rows, self.mass, out, squares)
         return out, squares
@@ -55,13 +64,13 @@ class DualPoint:
     @property
     def gradient(self) -> FloatArray:
         """What F p lacks, [S]."""
-        return self.dual.source - self.flow[0]
+        return self.dual.source - self.flow
 
     def curvature(self, direction: FloatArray) -> FloatArray:
         """τ times the Hessian times a direction, [S]."""
         out = np.empty(len(direction))
         mean = flow.curvature(*self.dual.rows, self.mass, direction, out)
-        return out - mean * self.flow[0]
+        return out - mean * self.flow
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +115,7 @@ class GibbsDual:
 
     def _solve(self, point: DualPoint, accuracy: float, most_products: int) -> FloatArray | None:
         """Conjugate gradients for F (diag(p) − ppᵀ) Fᵀ δ = −τ ∇g, scaled by the diagonal; None where they take long."""
-        flowing, squares = point.flow
-        unit = 1.0 / np.maximum(squares, 1e-300)
-        unit[squares == 0] = 0.0
+        unit = np.where(point.squares > 0, 1.0 / np.maximum(point.squares, 1e-300), 0.0)
         found, left = np.zeros_like(unit), -self.strength * point.gradient
         scaled = unit * left
         along, size = scaled.copy(), float(left @ scaled)

@@ -33,7 +33,7 @@ def test_derivatives_are_those_of_dense_algebra(data, mdp, strength):
     point = GibbsDual(form, tau).at(values)
     np.testing.assert_allclose(point.mass, gibbs, rtol=1e-9, atol=1e-15)
     np.testing.assert_allclose(point.gradient, form.rest * form.initial - flow @ gibbs, atol=1e-12)
-    np.testing.assert_allclose(point.flow[1], np.diag((flow * gibbs) @ flow.T), rtol=1e-9, atol=1e-13)
+    np.testing.assert_allclose(point.squares, np.diag((flow * gibbs) @ flow.T), rtol=1e-9, atol=1e-13)
     hessian = (flow * gibbs) @ flow.T - np.outer(flow @ gibbs, flow @ gibbs)
     np.testing.assert_allclose(point.curvature(direction), hessian @ direction, atol=1e-12)
 
