@@ -1,4 +1,4 @@
-"""Ten policy-gradient methods, several seeds, four models: what is left of the loss after the same number of samples.
+"""Policy gradients and saddle points, several seeds, four models: what is left of the loss after as many samples.
 
 `python examples/gradient_study.py 10 1000000` runs ten seeds with a million samples each; the default is small. Every
 figure is exact: policies are evaluated by linear algebra, and the optimum is known from policy iteration.
@@ -33,6 +33,8 @@ METHODS = {
     "natural, sampled": oc.NaturalPolicyGradient(0.05, 10**6, estimator=ESTIMATORS.MonteCarlo(baseline="average")),
     "TRPO": oc.TRPO(steps=10**6),
     "PPO": oc.PPO(steps=10**6),
+    "saddle point, sampled": oc.SampledSaddlePoint(steps=SAMPLES // 64),
+    "saddle point, exact": oc.SaddlePoint(),
     "natural, exact": oc.NaturalPolicyGradient(),
 }
 

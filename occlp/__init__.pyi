@@ -105,6 +105,8 @@ from .solvers import PolicyGradient as PolicyGradient
 from .solvers import PolicyIteration as PolicyIteration
 from .solvers import PrimalDualGradient as PrimalDualGradient
 from .solvers import Reinforce as Reinforce
+from .solvers import SaddlePoint as SaddlePoint
+from .solvers import SampledSaddlePoint as SampledSaddlePoint
 from .solvers import SoftPolicyIteration as SoftPolicyIteration
 from .solvers import ValueIteration as ValueIteration
 from .solvers.base import Iterate as Iterate

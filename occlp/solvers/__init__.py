@@ -21,6 +21,8 @@ from occlp.solvers.policy_gradient import (
     PrimalDualGradient,
     Reinforce,
 )
+from occlp.solvers.saddle_point import SaddlePoint
+from occlp.solvers.sampled_saddle_point import SampledSaddlePoint
 from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
 from occlp.terms import KL, ConditionalKL, OccupancyEntropy, PolicyEntropy
 
@@ -40,6 +42,8 @@ __all__ = [
     "PolicyIteration",
     "PrimalDualGradient",
     "Reinforce",
+    "SaddlePoint",
+    "SampledSaddlePoint",
     "SoftPolicyIteration",
     "Solver",
     "ValueIteration",

@@ -138,6 +138,22 @@ def start_policy(problem: Problem, start: Start) -> Policy | None:
     return policy
 
 
+def check_positive(name: str, value: Any, *, none: str = "") -> None:
+    """Raise `InvalidProblem` unless a setting is positive and finite, or None where `none` says what that means."""
+    if value is None and none:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
+        other = f", or None for {none}" if none else ""
+        raise InvalidProblem(f"{name}={value!r} must be positive and finite{other}.")
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise `InvalidProblem` unless a setting is an integer that is large enough."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        what = "that is not negative" if least == 0 else f"of at least {least}"
+        raise InvalidProblem(f"{name}={value!r} must be an integer {what}.")
+
+
 def describe(settings: Any) -> str:
     """The name of a solver, or of a part of one, with the settings that differ from their defaults."""
     if not is_dataclass(settings):

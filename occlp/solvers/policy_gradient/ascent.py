@@ -14,13 +14,12 @@ from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
-from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.solvers.base import Iterate, Start, check_count, start_policy
 from occlp.solvers.policy_gradient.estimators import Estimator, Exact
 from occlp.solvers.policy_gradient.estimators.base import form_of
 from occlp.solvers.policy_gradient.measures import Measures
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates import GradientStep, Landscape, Position, Update
-from occlp.solvers.policy_gradient.updates.base import check_count
 
 
 @dataclass(frozen=True)

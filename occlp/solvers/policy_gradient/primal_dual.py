@@ -13,11 +13,10 @@ from occlp.errors import InvalidProblem
 from occlp.evaluation import formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.solvers.base import Iterate, Start, start_policy
+from occlp.solvers.base import Iterate, Start, check_count, check_positive, start_policy
 from occlp.solvers.policy_gradient.estimators import Estimate, Estimator, Exact, TrajectoryEstimator
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates import Landscape, Position
-from occlp.solvers.policy_gradient.updates.base import check_count, check_positive
 from occlp.solvers.policy_gradient.updates.natural import natural_direction
 
 

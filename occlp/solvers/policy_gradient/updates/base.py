@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.errors import InvalidProblem
 from occlp.model import Pairs
 from occlp.solvers.base import describe
 from occlp.solvers.policy_gradient.estimators import Estimate
@@ -131,19 +130,3 @@ def needs_step(step_size: float | None, *, is_sampled: bool) -> str | None:
     if step_size is None and is_sampled:
         return "a search along a line needs the exact objective, and the estimator samples: give a step_size"
     return None
-
-
-def check_positive(name: str, value: Any, *, none: str = "") -> None:
-    """Raise `InvalidProblem` unless a setting is positive and finite, or None where `none` says what that means."""
-    if value is None and none:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        other = f", or None for {none}" if none else ""
-        raise InvalidProblem(f"{name}={value!r} must be positive and finite{other}.")
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise `InvalidProblem` unless a setting is an integer that is large enough."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        what = "that is not negative" if least == 0 else f"of at least {least}"
-        raise InvalidProblem(f"{name}={value!r} must be an integer {what}.")

@@ -8,8 +8,9 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.errors import InvalidProblem
+from occlp.solvers.base import check_count, check_positive
 from occlp.solvers.policy_gradient.estimators import Estimate
-from occlp.solvers.policy_gradient.updates.base import Landscape, Position, Update, check_count, check_positive
+from occlp.solvers.policy_gradient.updates.base import Landscape, Position, Update
 from occlp.solvers.policy_gradient.updates.gradient import Moments
 
 

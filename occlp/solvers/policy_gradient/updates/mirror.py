@@ -8,15 +8,9 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.errors import InvalidProblem
+from occlp.solvers.base import check_positive
 from occlp.solvers.policy_gradient.parametrizations import Direct, Parametrization, Softmax
-from occlp.solvers.policy_gradient.updates.base import (
-    MOST_HALVINGS,
-    Landscape,
-    Position,
-    Update,
-    check_positive,
-    needs_step,
-)
+from occlp.solvers.policy_gradient.updates.base import MOST_HALVINGS, Landscape, Position, Update, needs_step
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,15 +9,9 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.errors import InvalidProblem
+from occlp.solvers.base import check_positive
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
-from occlp.solvers.policy_gradient.updates.base import (
-    Landscape,
-    Position,
-    Update,
-    advance,
-    check_positive,
-    needs_step,
-)
+from occlp.solvers.policy_gradient.updates.base import Landscape, Position, Update, advance, needs_step
 
 #: Conjugate gradients stop when the residual is this small, relative to the right-hand side, ...
 RESIDUAL = 1e-10
