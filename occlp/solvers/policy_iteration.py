@@ -51,7 +51,7 @@ def policy_iterations(
     """
     values = np.zeros(form.n_states) if values is None else values
     if policy is None:
-        values, policy = _approach(form, pairs, values, rounds)
+        values, policy = approach(form, pairs, values, rounds)
     else:
         rounds = 0
     best, stalled, split, fallback, proved = -np.inf, 0, 0, policy, values
@@ -76,7 +76,7 @@ def policy_iterations(
         fallback, proved = better, values
         # Far from the optimum sweeps are cheaper than solves; two doubles a value are near it.
         if rounds and low is None:
-            values, better = _approach(form, pairs, values, rounds)
+            values, better = approach(form, pairs, values, rounds)
         policy = better
 
 
@@ -116,7 +116,7 @@ def improve(form: StandardForm, values: FloatArray) -> tuple[FloatArray, IntArra
     return best, choice
 
 
-def _approach(form: StandardForm, pairs: Pairs, values: FloatArray, rounds: int) -> tuple[FloatArray, Policy]:
+def approach(form: StandardForm, pairs: Pairs, values: FloatArray, rounds: int) -> tuple[FloatArray, Policy]:
     """Some rounds of modified policy iteration; values that prove a bound and their greedy policy.
 
     They end early when the policy stays the same: what follows evaluates it.
