@@ -7,7 +7,7 @@ followed by refinement on residuals that do not cancel, so that the answer does 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -135,6 +135,14 @@ class Chain:
     def is_small(self) -> bool:
         """Whether subtraction-free elimination is affordable."""
         return fits_elimination(self.n_states, self._band[1])
+
+    def with_rewards(self, form: StandardForm, probabilities: FloatArray, rewards: FloatArray) -> Chain:
+        """The same chain with other rewards of the pairs, [pairs]; what is known of its transitions is shared."""
+        earned = np.add.reduceat(probabilities * rewards, form.start[:-1])
+        mixed = None if self.mixed is None else np.add.reduceat(probabilities * np.abs(rewards), form.start[:-1])
+        other = replace(self, rewards=earned, mixed=mixed)
+        vars(other).update({name: value for name, value in vars(self).items() if name not in vars(other)})
+        return other
 
     def residuals(self, high: FloatArray, low: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Residual r + γPh − h of each state and a bound on its rounding, both [S]."""

@@ -239,9 +239,8 @@ def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | No
         objective = base + float(mass @ rho)
     objective, lower = min(max(objective, bracket.lower), bracket.upper), bracket.lower
     if form.term is not None and bonus is None:
-        value = form.term.value(pair_mass)
-        objective += value
-        lower += value - _term_slack(form, pair_mass)
+        objective += form.term.value(pair_mass)
+        lower = _lower_with_term(form, chain, bracket, probabilities, pair_mass)
     return Assessment(chain, bracket, mass, pair_mass, objective, lower)
 
 
@@ -350,9 +349,7 @@ def _plain_values(
 ) -> tuple[FloatArray, FloatArray, float, StandardForm]:
     """Values of the reward alone, where the objective holds a term as well."""
     form = standardize(replace(problem, regularizer=None, utility=None))
-    chain = policy_chain(form, policy.pair_probabilities)
-    if "resolvent" in vars(found.chain):  # the same transitions: the factors serve both
-        vars(chain)["resolvent"] = found.chain.resolvent
+    chain = found.chain.with_rewards(form, policy.pair_probabilities, form.rewards)
     bracket = relative_values(chain)
     reward = min(max(float(found.state_occupancy @ chain.rewards), bracket.lower), bracket.upper)
     values, advantages = _values(form, chain, bracket, reward, policy)
@@ -375,6 +372,24 @@ def _values(
     rho, _ = pair_residuals(form, high, low)
     mean = np.add.reduceat(rho * policy.pair_probabilities, form.start[:-1])
     return values, rho - mean[form.states]
+
+
+def _lower_with_term(
+    form: StandardForm, chain: Chain, bracket: Bracket, probabilities: FloatArray, pair_mass: FloatArray
+) -> float:
+    """A lower bound of d·r + f(d) at the policy's own d, of which the occupancy given may miss some digits.
+
+    To first order f(d) is its value at the occupancy plus slope · (d − occupancy), and what a policy earns with the
+    slope as a further reward is enclosed like any other reward.
+    """
+    assert form.term is not None
+    value, slack = form.term.value(pair_mass), _term_slack(form, pair_mass)
+    if chain.is_small or not np.isfinite(value):  # elimination has every digit of the occupancy
+        return bracket.lower + value - slack
+    slope = form.term.gradient(pair_mass)
+    slope = np.where((pair_mass > 0) & np.isfinite(slope), slope, 0.0)
+    joined = relative_values(chain.with_rewards(form, probabilities, form.rewards + slope), bracket.high)
+    return joined.lower + (value - float(slope @ pair_mass)) - slack
 
 
 def _term_slack(form: StandardForm, pair_mass: FloatArray) -> float:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import mdps, mdps_with_policies, policy_tables, sketches
 
 import occlp as oc
-from occlp import chain, resolvent
+from occlp import chain, evaluation, resolvent
 
 REST = st.sampled_from(["1", "1/2", "1/10", "1e-3", "1e-9", "1e-12"])
 
@@ -479,3 +479,20 @@ def test_evaluations_of_an_mdp_are_those_of_its_plain_problem():
     for array in (first.pair_occupancy, first.state_values, first.pair_action_values, first.visited):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_occupancy_that_misses_digits_still_bounds_what_a_policy_earns(seed, monkeypatch):
+    """To first order errors of d do not count: the slope of the term joins the rewards, and those are enclosed."""
+    rng = np.random.default_rng(seed)
+    mdp = oc.instances.get("garnet", n_states=30, n_actions=3, branching=3, seed=seed, discount=0.99)
+    form = evaluation.formulate(oc.Problem(mdp, regularizer=oc.KL(0.5, random_policy(mdp, rng))))
+    probabilities = random_policy(mdp, rng).pair_probabilities
+    exact = evaluation.assess(form, probabilities)
+    off = exact.state_occupancy * (1 + 1e-7 * rng.normal(size=mdp.n_states))
+    off /= off.sum()
+    slope = form.rewards + form.term.gradient(exact.pair_occupancy)
+    assert abs((off - exact.state_occupancy)[form.states] * probabilities @ slope) > 1e-11  # the error at face value
+    monkeypatch.setattr(chain, "fits_elimination", lambda n, width: False)
+    monkeypatch.setattr(evaluation, "occupancy", lambda chain, values: off)
+    assert exact.objective - 1e-12 <= evaluation.assess(form, probabilities).lower <= exact.objective

@@ -174,10 +174,7 @@ class _Dual:
         mass = occupancy(soft.chain)[form.states] * probabilities
         advantages = np.empty_like(form.limits.rows)
         for k, row in enumerate(form.limits.rows):
-            chain = policy_chain(form, probabilities, row)
-            if "resolvent" in vars(soft.chain):  # the same transitions: the factors serve all
-                vars(chain)["resolvent"] = soft.chain.resolvent
-            bracket = relative_values(chain)
+            bracket = relative_values(soft.chain.with_rewards(form, probabilities, row))
             rho, _ = pair_residuals(form, bracket.high, bracket.low, row)
             advantages[k] = rho - np.add.reduceat(rho * probabilities, first)[form.states]
         hessian = (advantages * mass) @ advantages.T / self.term.strength
