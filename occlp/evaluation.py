@@ -13,7 +13,7 @@ from occlp._typing import BoolArray, FloatArray, frozen
 from occlp.chain import Bracket, Chain, occupancy, policy_chain, relative_values
 from occlp.chain import pair_residuals as pair_residuals  # for those who evaluate policies
 from occlp.errors import InvalidProblem
-from occlp.kernels import backup
+from occlp.lower_bounds import lower_with_term
 from occlp.model import MDP, Pairs
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
@@ -240,7 +240,7 @@ def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | No
     objective, lower = min(max(objective, bracket.lower), bracket.upper), bracket.lower
     if form.term is not None and bonus is None:
         objective += form.term.value(pair_mass)
-        lower = _lower_with_term(form, chain, bracket, probabilities, pair_mass)
+        lower = lower_with_term(form, chain, bracket, probabilities, pair_mass)
     return Assessment(chain, bracket, mass, pair_mass, objective, lower)
 
 
@@ -372,32 +372,3 @@ def _values(
     rho, _ = pair_residuals(form, high, low)
     mean = np.add.reduceat(rho * policy.pair_probabilities, form.start[:-1])
     return values, rho - mean[form.states]
-
-
-def _lower_with_term(
-    form: StandardForm, chain: Chain, bracket: Bracket, probabilities: FloatArray, pair_mass: FloatArray
-) -> float:
-    """A lower bound of d·r + f(d) at the policy's own d, of which the occupancy given may miss some digits.
-
-    To first order f(d) is its value at the occupancy plus slope · (d − occupancy), and what a policy earns with the
-    slope as a further reward is enclosed like any other reward.
-    """
-    assert form.term is not None
-    value, slack = form.term.value(pair_mass), _term_slack(form, pair_mass)
-    if chain.is_small or not np.isfinite(value):  # elimination has every digit of the occupancy
-        return bracket.lower + value - slack
-    slope = form.term.gradient(pair_mass)
-    slope = np.where((pair_mass > 0) & np.isfinite(slope), slope, 0.0)
-    joined = relative_values(chain.with_rewards(form, probabilities, form.rewards + slope), bracket.high)
-    return joined.lower + (value - float(slope @ pair_mass)) - slack
-
-
-def _term_slack(form: StandardForm, pair_mass: FloatArray) -> float:
-    """Rounding of f(d), with the rounding of d itself in it."""
-    assert form.term is not None
-    slope = form.term.gradient(pair_mass)
-    used = (pair_mass > 0) & np.isfinite(slope)
-    mass = pair_mass[used]
-    slope = slope[used] - mass @ slope[used]  # errors of d sum to zero
-    relative = 8 * backup.EPS * (np.log2(form.n_states + 1) + 8)
-    return float(relative * (mass * np.abs(slope)).sum())

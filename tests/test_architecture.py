@@ -41,6 +41,7 @@ LAYERS = (
     "gains",
     "chain",
     "total",
+    "lower_bounds",
     "evaluation",
     "horizon",
     "relaxation",
