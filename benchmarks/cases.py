@@ -5,149 +5,151 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 import occlp as oc
+from benchmarks import workloads
 
 
 @dataclass(frozen=True)
 class Case:
-    """A question of two sizes: the one that is reported, and a small one of the same kind for smoke runs."""
+    """A question of two sizes: the one that is reported, and a small one of the same kind for smoke runs.
+
+    Attributes
+    ----------
+    name : str
+    series : str
+        The heading under which it is reported; the cases of a series differ in size or in one number.
+    kind : {"plain", "limits", "kl"}
+    full, small : callable
+        Build the question.
+    limit : float
+        Seconds after which an entrant is given up.
+    """
 
     name: str
-    words: str
+    series: str
+    kind: str
     full: Callable[[], oc.Problem]
     small: Callable[[], oc.Problem]
+    limit: float = 30.0
+
+    def build(self, *, small: bool) -> oc.Problem:
+        """Build the question in one of its sizes."""
+        return self.small() if small else self.full()
 
 
-def _garnet(n_states: int) -> oc.MDP:
-    return oc.instances.get("garnet", n_states=n_states, n_actions=10, branching=10, n_costs=1, seed=1, discount=0.99)
+#: What is said about each series.
+SERIES = {
+    "garnet": "Random: 10 actions, 5 successors each, γ = .99.",
+    "bumpy, γ = .99": "Slippery grids of n × n cells without an end, a twentieth of which pays.",
+    "bumpy, γ = .999": "The same, looking further ahead.",
+    "bumpy, γ = .9999": "The same, further still: the chains mix within some n² steps.",
+    "queue": "Admission to a queue of so many places, γ = .999, start empty: a band of width 3.",
+    "inventory": "A store of so many units, 5 orders, γ = .99: a band of width 30.",
+    "forest": "Forest management with so many ages, γ = .99: a path, and ways back to its beginning.",
+    "garnet with limits": "Garnets with 1, 3 and 5 limits on costs that are uniform on [0, 1).",
+    "bumpy with limits": "Grids at γ = .999 with 1, 3 and 5 limits on costs that a twentieth of the cells charge.",
+    "other limits": "Limits on the time in the hazards of a grid with a goal (γ = .999), on orders and stock of a store.",
+    "garnet with KL": "Garnets with a joint KL penalty towards the uniform policy, of several strengths.",
+    "bumpy with KL": "Grids at γ = .999 with the same penalty.",
+}
 
 
-def _grid(n: int, discount: float = 0.999) -> oc.MDP:
-    return oc.instances.get("slippery-gridworld", n=n, seed=1, discount=discount)
+def _plain(name: str, series: str, full: Callable[[], oc.MDP], small: Callable[[], oc.MDP], limit: float) -> Case:
+    return Case(name, series, "plain", lambda: oc.Problem(full()), lambda: oc.Problem(small()), limit)
 
 
-def _sparse_garnet(n_states: int) -> oc.MDP:
-    return oc.instances.get("garnet", n_states=n_states, n_actions=10, branching=5, seed=1, discount=0.99)
+def _garnet(size: str, limit: float) -> Case:
+    n_states = int(float(size))
+    small = {3: 60, 4: 90, 5: 120, 6: 150}[int(size[-1])]
+    return _plain(
+        f"garnet-{size}", "garnet", lambda: workloads.garnet(n_states), lambda: workloads.garnet(small), limit
+    )
 
 
-def _bumpy(n: int, discount: float) -> oc.MDP:
-    """A grid without an end: the last cell is left like any other, and a twentieth of the cells pays."""
-    grid = _grid(n)
-    last, rows = n * n - 1, grid.transitions.tolil()
-    for action, (down, right) in enumerate([(-1, 0), (0, 1), (1, 0), (0, -1)]):
-        rows[4 * last + action, :] = 0.0
-        for (below, beside), weight in (((down, right), 0.9), ((right, down), 0.05), ((-right, -down), 0.05)):
-            rows[4 * last + action, last + n * min(below, 0) + min(beside, 0)] += weight
-    rng = np.random.default_rng(1)
-    pays = np.where(rng.random(n * n) < 0.05, rng.random(n * n), 0.0)
-    return oc.MDP.from_arrays(rows.tocsr(), pays, discount=discount, actions=grid.pairs.action_labels)
+def _bumpy(n: int, discount: float, limit: float) -> Case:
+    series = f"bumpy, γ = {discount:g}".replace("0.", ".")
+    small = {50: 6, 200: 8, 500: 9, 1000: 10}[n]
+    return _plain(
+        f"bumpy-{n}-{discount:g}".replace("0.", "."),
+        series, lambda: workloads.bumpy(n, discount), lambda: workloads.bumpy(small, discount), limit,
+    )  # fmt: skip
 
 
-def _soft(mdp: oc.MDP, strength: float) -> oc.Problem:
-    return oc.Problem(mdp, regularizer=oc.KL(strength=strength, reference=oc.Policy.uniform(mdp)))
+def _chain(family: str, size: str, limit: float) -> Case:
+    build: Callable[[int], oc.MDP] = getattr(workloads, family)
+    n = int(float(size))
+    small = {4: 20, 5: 40, 6: 60}[int(size[-1])]
+    return _plain(f"{family}-{size}", family, lambda: build(n), lambda: build(small), limit)
 
 
-def _limited(mdp: oc.MDP, cost: str) -> oc.Problem:
-    """Limit a cost halfway between what the free optimum spends and the least that any policy spends."""
-    spent = oc.solve(mdp).expected[cost]
-    least = oc.solve(oc.Problem(mdp.replace(rewards=mdp.pair_costs[cost]), sense="minimize")).objective
-    return oc.Problem(mdp, constraints={cost: oc.expected(cost) <= (spent + least) / 2})
+def _garnet_limits(size: str, k: int, limit: float = 30.0) -> Case:
+    names = [f"cost{i}" for i in range(k)]
+    return Case(
+        f"garnet-{size}-limits{k}", "garnet with limits", "limits",
+        lambda: workloads.limited(workloads.garnet(int(float(size)), n_costs=k), names),
+        lambda: workloads.limited(workloads.garnet(40, n_costs=k), names), limit,
+    )  # fmt: skip
 
 
-def _case(name: str, words: str, full: Callable[[], oc.MDP], small: Callable[[], oc.MDP]) -> Case:
-    return Case(name, words, lambda: oc.Problem(full()), lambda: oc.Problem(small()))
+def _bumpy_limits(n: int, k: int, limit: float = 30.0) -> Case:
+    names = [f"cost{i}" for i in range(k)]
+    return Case(
+        f"bumpy-{n}-limits{k}", "bumpy with limits", "limits",
+        lambda: workloads.limited(workloads.bumpy(n, 0.999, k), names),
+        lambda: workloads.limited(workloads.bumpy(6, 0.99, k), names), limit,
+    )  # fmt: skip
 
 
+def _hazards(n: int, limit: float) -> Case:
+    return Case(
+        f"hazards-{n}-limits1", "other limits", "limits",
+        lambda: workloads.limited(workloads.hazards(n, 0.999), ["hazard"]),
+        lambda: workloads.limited(workloads.hazards(8, 0.99), ["hazard"]), limit,
+    )  # fmt: skip
+
+
+def _inventory_limits(size: str, limit: float) -> Case:
+    return Case(
+        f"inventory-{size}-limits2", "other limits", "limits",
+        lambda: workloads.limited(workloads.inventory(int(float(size))), ["orders", "stock"]),
+        lambda: workloads.limited(workloads.inventory(30), ["orders", "stock"]), limit,
+    )  # fmt: skip
+
+
+def _garnet_kl(size: str, strength: float, limit: float = 30.0) -> Case:
+    return Case(
+        f"garnet-{size}-kl{strength:g}", "garnet with KL", "kl",
+        lambda: workloads.soft(workloads.garnet(int(float(size))), strength),
+        lambda: workloads.soft(workloads.garnet(40), strength), limit,
+    )  # fmt: skip
+
+
+def _bumpy_kl(n: int, strength: float, limit: float = 30.0) -> Case:
+    return Case(
+        f"bumpy-{n}-kl{strength:g}", "bumpy with KL", "kl",
+        lambda: workloads.soft(workloads.bumpy(n, 0.999), strength),
+        lambda: workloads.soft(workloads.bumpy(6, 0.99), strength), limit,
+    )  # fmt: skip
+
+
+#: Every question, in the order of the page; the sizes of a series grow, so that what is too slow is given up early.
 CASES = (
-    _case(
-        "garnet-1e3",
-        "random, 1,000 states, 10 actions, 10 successors, γ = .99",
-        lambda: _garnet(1_000),
-        lambda: _garnet(60),
+    *(_garnet(size, limit) for size, limit in (("1e3", 30), ("1e4", 30), ("1e5", 30), ("1e6", 60))),
+    *(
+        _bumpy(n, discount, limit)
+        for discount in (0.99, 0.999, 0.9999)
+        for n, limit in ((50, 20), (200, 20), (500, 30), (1000, 120 if discount == 0.999 else 60))
     ),
-    _case(
-        "garnet-1e4",
-        "random, 10,000 states, 10 actions, 10 successors, γ = .99",
-        lambda: _garnet(10_000),
-        lambda: _garnet(90),
-    ),
-    _case(
-        "garnet-sparse-1e3",
-        "random, 1,000 states, 10 actions, 5 successors, γ = .99",
-        lambda: _sparse_garnet(1_000),
-        lambda: _sparse_garnet(60),
-    ),
-    _case(
-        "garnet-sparse-1e4",
-        "random, 10,000 states, 10 actions, 5 successors, γ = .99",
-        lambda: _sparse_garnet(10_000),
-        lambda: _sparse_garnet(90),
-    ),
-    _case(
-        "garnet-sparse-1e5",
-        "random, 100,000 states, 10 actions, 5 successors, γ = .99",
-        lambda: _sparse_garnet(100_000),
-        lambda: _sparse_garnet(120),
-    ),
-    _case(
-        "grid-50", "slippery grid of 50 × 50 cells, γ = .999: slow mixing", lambda: _grid(50), lambda: _grid(6, 0.99)
-    ),
-    _case("grid-100", "slippery grid of 100 × 100 cells, γ = .999", lambda: _grid(100), lambda: _grid(8, 0.99)),
-    _case("grid-200", "slippery grid of 200 × 200 cells, γ = .999", lambda: _grid(200), lambda: _grid(9, 0.99)),
-    _case(
-        "grid-50-patient",
-        "slippery grid of 50 × 50 cells, γ = .9999",
-        lambda: _grid(50, 0.9999),
-        lambda: _grid(7, 0.9999),
-    ),
-    _case(
-        "bumpy-50",
-        "slippery grid of 50 × 50 cells without an end, a twentieth of which pays, γ = .9999",
-        lambda: _bumpy(50, 0.9999),
-        lambda: _bumpy(6, 0.99),
-    ),
-    _case(
-        "bumpy-200",
-        "slippery grid of 200 × 200 cells without an end, a twentieth of which pays, γ = .999",
-        lambda: _bumpy(200, 0.999),
-        lambda: _bumpy(8, 0.99),
-    ),
-    _case(
-        "forest",
-        "forest management, 1,000 ages, γ = .96",
-        lambda: oc.instances.get("forest", n_states=1_000, discount=0.96),
-        lambda: oc.instances.get("forest", n_states=30, discount=0.96),
-    ),
-    _case(
-        "queue",
-        "admission to a queue of 1,000 places, γ = .999, start empty",
-        lambda: oc.instances.get("queue-admission", capacity=1_000, discount=0.999),
-        lambda: oc.instances.get("queue-admission", capacity=20),
-    ),
-    Case(
-        "garnet-1e3-limit",
-        "garnet-1e3 with a limit on one cost, halfway between the least possible and what the optimum spends",
-        lambda: _limited(_garnet(1_000), "cost0"),
-        lambda: _limited(_garnet(60), "cost0"),
-    ),
-    Case(
-        "grid-50-limit",
-        "grid-50 with a limit on the time in hazards, halfway between the least possible and the optimum's",
-        lambda: _limited(_grid(50), "hazard"),
-        lambda: _limited(_grid(8, 0.99), "hazard"),
-    ),
-    Case(
-        "garnet-1e3-kl",
-        "garnet-1e3 with a joint KL penalty of strength 0.1 towards uniform",
-        lambda: _soft(_garnet(1_000), 0.1),
-        lambda: _soft(_garnet(40), 0.1),
-    ),
-    Case(
-        "grid-50-kl",
-        "grid-50 with a joint KL penalty of strength 0.1 towards uniform",
-        lambda: _soft(_grid(50), 0.1),
-        lambda: _soft(_grid(6, 0.99), 0.1),
-    ),
+    *(_chain(family, size, 20) for family in ("queue", "inventory", "forest") for size in ("1e4", "1e5", "1e6")),
+    *(_garnet_limits("1e3", k) for k in (1, 3, 5)),
+    *(_garnet_limits(size, 3) for size in ("1e4", "1e5")),
+    *(_bumpy_limits(50, k) for k in (1, 3, 5)),
+    *(_bumpy_limits(200, k, 150.0) for k in (1, 3, 5)),
+    _bumpy_limits(1000, 3, 150.0),
+    *(_hazards(n, 30.0) for n in (50, 200)),
+    _inventory_limits("1e4", 20.0),
+    *(_garnet_kl("1e3", strength) for strength in (1.0, 0.1, 0.01)),
+    *(_garnet_kl(size, 0.1) for size in ("1e4", "1e5")),
+    *(_bumpy_kl(50, strength) for strength in (1.0, 0.1, 1e-2, 1e-3, 1e-4)),
+    _bumpy_kl(200, 0.1),
 )

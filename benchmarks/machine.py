@@ -8,7 +8,7 @@ import platform
 
 import numpy as np
 
-from benchmarks.solvers import ENTRANTS
+from benchmarks.entrants import ENTRANTS
 
 
 def machine() -> dict[str, str]:

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from occlp import instances
 from occlp.errors import InvalidModel, InvalidProblem
+from occlp.graph import structure
 from occlp.model import MDP
 
 
@@ -359,6 +360,26 @@ def test_slippery_gridworld_moves():
     np.testing.assert_array_equal(mdp.rewards[:8], 0.0)
     same = instances.get("slippery-gridworld", n=30, seed=3)
     np.testing.assert_array_equal(same.pair_rewards, instances.get("slippery-gridworld", n=30, seed=3).pair_rewards)
+
+
+def test_bumpy_gridworld_has_no_end():
+    mdp = instances.get("bumpy-gridworld", n=3, slip="1/5", n_costs=2)
+    rows = mdp.transitions.toarray().reshape(9, 4, 9)
+    np.testing.assert_allclose(rows[8, mdp.pairs.action("north")][[5, 7, 8]], [0.8, 0.1, 0.1])  # the last cell, too
+    np.testing.assert_allclose(rows[8, mdp.pairs.action("south")][[7, 8]], [0.1, 0.9])
+    slippery = instances.get("slippery-gridworld", n=3, slip="1/5").transitions.toarray().reshape(9, 4, 9)
+    np.testing.assert_array_equal(rows[:8], slippery[:8])
+    assert structure(mdp).chains.communicating
+    assert list(mdp.pair_costs) == ["cost0", "cost1"]
+
+
+def test_bumpy_gridworld_pays_in_few_cells():
+    mdp = instances.get("bumpy-gridworld", n=200, n_costs=1, seed=5)
+    for column in (mdp.pair_rewards, mdp.pair_costs["cost0"]):
+        assert 0 == column.min() < column.max() < 1
+        assert (column != 0).mean() == pytest.approx(0.05, abs=0.01)
+    np.testing.assert_array_equal(mdp.pair_rewards, instances.get("bumpy-gridworld", n=200, seed=5).pair_rewards)
+    assert np.any(mdp.pair_rewards != mdp.pair_costs["cost0"])
 
 
 @pytest.mark.parametrize("name", instances.names())

@@ -1,4 +1,4 @@
-"""Worlds of cells: two of the textbooks, one with hazards to avoid, and a large one for measuring."""
+"""Worlds of cells: two of the textbooks, one with hazards to avoid, and large ones for measuring."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from occlp.model.mdp import MDP
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+
+    from occlp._typing import FloatArray
 
 Cell: TypeAlias = tuple[int, int]
 
@@ -201,7 +203,7 @@ def slippery_gridworld(
     hazard = (rng.random(cells) < float(probability(hazards, "hazards"))).astype(np.float64)
     hazard[-1] = 0.0
     return MDP.from_arrays(
-        _slippery_moves(side, float(probability(slip, "slip"))),
+        _slippery_moves(side, float(probability(slip, "slip")), absorbing=True),
         rewards,
         discount=read_discount(discount, exact=False),
         costs={"hazard": hazard},
@@ -209,14 +211,69 @@ def slippery_gridworld(
     )
 
 
-def _slippery_moves(n: int, slip: float) -> Any:
-    """Transitions, sparse [S*4, S]; the last cell absorbs."""
+@instance(
+    "bumpy-gridworld",
+    title="A large square world without an end, where few cells pay: slow mixing, any size",
+    source="this library; the slippery moves are those of Russell and Norvig, Section 17.1",
+)
+def bumpy_gridworld(
+    *,
+    n: int = 20,
+    slip: Number = 0.1,
+    bumps: Number = 0.05,
+    n_costs: int = 0,
+    seed: Any = 0,
+    discount: Number | None = 0.99,
+) -> MDP:
+    """Build an n × n world with four moves and no goal; cell (row, column) is state ``row * n + column``.
+
+    A few cells, the bumps, pay a number in (0, 1) in every period, and all else pays 0. A cost is of the same
+    kind, with cells of its own. The start is uniform. Every cell leads to every other, a step at a time:
+    news of a bump has to travel. Built with sparse arrays, without a loop over states.
+
+    Parameters
+    ----------
+    n : int
+        Cells a side (at least 2).
+    slip : number
+        Probability of moving sideways, half to each side; a wall holds the move back.
+    bumps : number
+        Fraction of the cells that pay, and of those that each cost charges.
+    n_costs : int
+        Number of costs, named "cost0", "cost1", ...; they leave the rewards as they are.
+    seed : int or anything that ``numpy.random.default_rng`` takes
+        Draws the bumps.
+    discount : number
+
+    References
+    ----------
+    This library. Moves as in Russell and Norvig (2010), Section 17.1.
+    """
+    side, extra = count(n, "n", 2), count(n_costs, "n_costs", 0)
+    rng, share = np.random.default_rng(seed), float(probability(bumps, "bumps"))
+
+    def draw() -> FloatArray:
+        bumpy = rng.random(side * side) < share
+        return np.where(bumpy, rng.random(side * side), 0.0)
+
+    return MDP.from_arrays(
+        _slippery_moves(side, float(probability(slip, "slip")), absorbing=False),
+        draw(),
+        discount=read_discount(discount, exact=False),
+        costs={f"cost{i}": draw() for i in range(extra)},
+        actions=list(COMPASS),
+    )
+
+
+def _slippery_moves(n: int, slip: float, *, absorbing: bool) -> Any:
+    """Transitions, sparse [S*4, S]; whether the last cell absorbs."""
     row, column = np.divmod(np.arange(n * n, dtype=np.int32), np.int32(n))
     landings = np.stack(
         [np.clip(row + down, 0, n - 1) * n + np.clip(column + right, 0, n - 1) for down, right in COMPASS.values()],
         axis=1,
     )  # [S, 4]
-    landings[-1] = n * n - 1
+    if absorbing:
+        landings[-1] = n * n - 1
     successors = np.stack([landings, np.roll(landings, -1, axis=1), np.roll(landings, 1, axis=1)], axis=2)
     weights = np.broadcast_to([1 - slip, slip / 2, slip / 2], successors.shape)
     starts = np.arange(0, successors.size + 1, 3)

@@ -11,6 +11,7 @@ import occlp as oc
 #: Parameters of the named models that are large by default.
 SMALLER = {
     "garnet": {"n_states": 40, "n_actions": 3, "branching": 3},
+    "bumpy-gridworld": {"n": 5},
     "slippery-gridworld": {"n": 7},
     "howard-automobile": {},
     "vanishing-gradient-chain": {"horizon": 8},

@@ -1,0 +1,205 @@
+"""The clock and the judge: all entrants of one question, in turns, in one process."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import occlp as oc
+from benchmarks.cases import Case
+from benchmarks.entrants import BASE, TOLERANCE, Entrant, chosen
+from benchmarks.peers import Answered
+from benchmarks.trial import Trial, attempt, can_fork
+
+#: An entrant whose first run takes longer than this many seconds is not run again; ours is, up to the second number.
+ONCE, ONCE_OURS = 10.0, 40.0
+#: Short runs are repeated up to this many times, as long as they take less than a second in all.
+MOST_RUNS = 25
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a question is measured.
+
+    Attributes
+    ----------
+    repeat : int
+        Runs of which the median is taken.
+    peers : list of str, optional
+        Patterns of the names of those who take part besides occlp; default all.
+    deadline : float
+        Time (of ``time.monotonic``) after which nothing new begins.
+    slower : mapping of str to float
+        Seconds a transition that an entrant needs at least, as another question of the series has shown.
+    """
+
+    repeat: int = 5
+    peers: list[str] | None = None
+    deadline: float = math.inf
+    slower: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
+
+@dataclass
+class Measurement:
+    """One entrant on one question; figures are NaN where it was left out, and `why` says so."""
+
+    entrant: str
+    why: str = ""
+    late: bool = False  # whether it was left out for its time
+    prepare: float = math.nan  # seconds
+    seconds: float = math.nan  # by the clock, median
+    least: float = math.nan  # of the runs
+    processor: float = math.nan  # seconds of all threads, median
+    runs: int = 0
+    ratio: float = math.nan  # seconds, over those of the first entrant
+    processor_ratio: float = math.nan
+    peak: float = math.nan  # bytes
+    extra: float = math.nan  # bytes beyond the model
+    gap: float = math.nan  # of the returned policy, normalised, to the certified bound
+    allowed: float = math.nan  # the largest gap that counts as certified
+    violation: float = math.nan  # by how much that policy breaks a limit, as a share of the cost's range
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def certified(self) -> bool:
+        """Whether the policy is within the tolerance of the bound and keeps the limits."""
+        return self.gap <= self.allowed and self.violation <= TOLERANCE
+
+
+@dataclass
+class Entry:
+    """An entrant while it is measured."""
+
+    entrant: Entrant
+    found: Measurement
+    policy: Any = None
+    answer: Callable[[], Answered] | None = None
+    times: list[tuple[float, float]] = field(default_factory=list)
+
+
+def measure(case: Case, rules: Rules, *, small: bool = False, isolate: bool = True) -> dict[str, Any]:
+    """Measure every entrant on a case; a plain record of it.
+
+    With `isolate` each entrant first runs in a process of its own, which can be given up and whose memory is counted.
+    """
+    began = time.perf_counter()
+    problem = case.build(small=small)
+    built = time.perf_counter() - began
+    entries = [Entry(entrant, Measurement(entrant.name)) for entrant in chosen(case.kind, rules.peers)]
+    accuracy = TOLERANCE * float(np.ptp(problem.mdp.pair_rewards))
+    if isolate and can_fork():
+        for entry in entries:
+            trial = _trial(entry, case, problem, rules, accuracy)
+            if entry.entrant is BASE and not trial.failure:
+                accuracy = trial.notes["allowed"]
+            _take(entry, trial)
+    _turns([entry for entry in entries if not entry.found.why], case.kind, problem, rules, accuracy)
+    _judge(problem, entries)
+    mdp = problem.mdp
+    size = {"states": mdp.n_states, "pairs": mdp.n_pairs, "nnz": mdp.transitions.nnz, "discount": problem.discount}
+    rows = [vars(entry.found) | {"certified": entry.found.certified} for entry in entries]
+    return {"kind": "case", "case": case.name, "small": small, **size, "build": built, "rows": rows}
+
+
+def _trial(entry: Entry, case: Case, problem: oc.Problem, rules: Rules, accuracy: float) -> Trial:
+    least = rules.slower.get(entry.entrant.name, 0.0) * problem.mdp.transitions.nnz
+    limit = min(case.limit, rules.left)
+    if limit <= 0:
+        return Trial("no time left")
+    if least >= case.limit and entry.entrant is not BASE:
+        return Trial(f"would need more than {least:.0f} s, going by the smaller sizes", late=True)
+    most = limit if entry.entrant is not BASE else max(4 * limit, 60.0)
+    return attempt(entry.entrant, case.kind, problem, case.small(), accuracy, most)
+
+
+def _take(entry: Entry, trial: Trial) -> None:
+    """Keep what a trial has shown; a slow run is the only one."""
+    found = entry.found
+    found.why, found.late, found.prepare = trial.failure, trial.late, trial.prepare
+    if trial.failure:
+        return
+    found.peak, found.extra, found.notes, entry.policy = trial.peak, trial.extra, trial.notes, trial.policy
+    if trial.seconds > (ONCE_OURS if entry.entrant is BASE else ONCE):
+        entry.times = [(trial.seconds, trial.processor)]
+
+
+def _turns(entries: list[Entry], kind: str, problem: oc.Problem, rules: Rules, accuracy: float) -> None:
+    """Time the entrants in turns, with kernels compiled and caches warm."""
+    repeated = [entry for entry in entries if not entry.times]
+    for entry in repeated:
+        began = time.perf_counter()
+        try:
+            entry.answer = entry.entrant.prepare[kind](problem, accuracy)
+            entry.found.prepare = time.perf_counter() - began
+            answered = entry.answer()
+        except Exception as error:  # whatever a package raises is its result
+            entry.found.why = f"{type(error).__name__}: {error}".split("\n")[0][:120]
+            continue
+        entry.policy, entry.found.notes = answered.policy, dict(answered.notes)
+    repeated = [entry for entry in repeated if not entry.found.why]
+    for turn in range(MOST_RUNS):
+        for entry in repeated:
+            spent = sum(wall for wall, _ in entry.times)
+            enough = turn >= rules.repeat and spent >= 1.0
+            if not enough and (turn == 0 or rules.left > 0):
+                entry.times.append(_time(entry.answer))
+        if turn + 1 >= rules.repeat == 1:
+            break
+    base = next((entry for entry in entries if entry.entrant is BASE and entry.times), None)
+    for entry in entries:
+        if entry.times:
+            _sum_up(entry, base)
+
+
+def _time(answer: Callable[[], Answered] | None) -> tuple[float, float]:
+    assert answer is not None
+    gc.collect()
+    wall, processor = time.perf_counter(), time.process_time()
+    answer()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def _sum_up(entry: Entry, base: Entry | None) -> None:
+    walls, processors = zip(*entry.times, strict=True)
+    found = entry.found
+    found.seconds, found.least, found.runs = statistics.median(walls), min(walls), len(walls)
+    found.processor = statistics.median(processors)
+    if base is not None:
+        found.ratio = found.seconds / base.found.seconds
+        found.processor_ratio = found.processor / base.found.processor
+
+
+def _judge(problem: oc.Problem, entries: list[Entry]) -> None:
+    """Evaluate every policy exactly, and compare it with the bound that ours certifies."""
+    bound = next((entry.found.notes for entry in entries if entry.entrant is BASE and not entry.found.why), None)
+    known: dict[bytes, tuple[float, float]] = {}
+    for entry in entries:
+        if bound is None or entry.policy is None or entry.found.why:
+            continue
+        key = entry.policy.tobytes()
+        known[key] = known.get(key) or _distance(problem, bound, entry.policy)
+        entry.found.gap, entry.found.violation = known[key]
+        entry.found.allowed = bound["allowed"]
+
+
+def _distance(problem: oc.Problem, bound: Mapping[str, float], probabilities: Any) -> tuple[float, float]:
+    """Gap of a policy, and its largest violation relative to the range of the cost."""
+    found = oc.evaluate(problem, oc.Policy.from_pairs(problem.mdp, probabilities))
+    gap = bound["upper"] - found.objective if problem.sense == "maximize" else found.objective - bound["lower"]
+    violation = 0.0
+    for limit in problem.limits.values():  # those of the cases are all upper limits
+        cost = limit.expression.coefficients(problem.mdp, problem.rest)
+        violation = max(violation, float(found.pair_occupancy @ cost - limit.bound) / float(np.ptp(cost)))
+    return max(gap, 0.0), violation
