@@ -48,7 +48,7 @@ SERIES = {
     "forest": "Forest management with so many ages, γ = .99: a path, and ways back to its beginning.",
     "garnet with limits": "Garnets with 1, 3 and 5 limits on costs that are uniform on [0, 1).",
     "bumpy with limits": "Grids at γ = .999 with 1, 3 and 5 limits on costs that a twentieth of the cells charge.",
-    "other limits": "Limits on the time in the hazards of a grid with a goal (γ = .999), on orders and stock of a store.",
+    "other limits": "Limits on the hazards of a grid with a goal (γ = .999), and on orders and stock of a store.",
     "garnet with KL": "Garnets with a joint KL penalty towards the uniform policy, of several strengths.",
     "bumpy with KL": "Grids at γ = .999 with the same penalty.",
 }
