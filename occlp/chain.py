@@ -1,8 +1,8 @@
 """The Markov chain of one policy: its relative values and its occupancy, without an S x S dense array.
 
-Everything is a solve with A = (1 − γ) I + γ (D − P), D the row sums of P. Three ways, by size and
-mixing: subtraction-free elimination (small, or banded), sweeps (fast mixing), sparse LU. Each is
-followed by refinement on residuals that do not cancel, so that the answer does not depend on the way.
+Everything is a solve with A = (1 − γ) I + γ (D − P), D the row sums of P. Four ways, by size and mixing:
+subtraction-free elimination (small, or banded), sweeps (fast mixing), iterations on two levels, and sparse LU where
+these stall. Each is followed by refinement on residuals that do not cancel: the answer does not depend on the way.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from occlp._typing import BoolArray, FloatArray, IntArray
+from occlp._typing import BoolArray, FloatArray
+from occlp.aggregation import Aggregation
 from occlp.errors import Unsupported
 from occlp.gains import bracket_gains
-from occlp.kernels import backup, elimination, relaxation
+from occlp.kernels import backup, elimination
 from occlp.parallel import run_rows
 from occlp.resolvent import (
     Elimination,
     Factors,
+    Guarded,
     Recurrent,
     Resolvent,
     band_order,
@@ -31,13 +33,7 @@ from occlp.resolvent import (
     inverse,
 )
 from occlp.standard import StandardForm
-
-#: Sweeps that the iterative way may take before it hands over to sparse LU.
-SWEEP_BUDGET = 600
-#: Sweeps between two looks at the residual.
-SWEEPS = 4
-#: Spread of the residual (rewards have size one) at which sweeps stop.
-SWEEP_TARGET = 1e-14
+from occlp.sweeps import SWEEP_TARGET, sweep_occupancy, sweep_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,14 +108,14 @@ class Chain:
         """The most trustworthy solver that the size allows."""
         if self.rest == 0:
             return Recurrent(self.matrix, small=self.is_small)
+        matrix, leave = self.matrix, np.full(self.n_states, self.rest)
         order, width = self._band
         if not self.is_small:
-            return Factors(self.system)
-        matrix = self.matrix
+            return Guarded(Aggregation(matrix, leave, discount=self.discount), lambda: Factors(self.system))
         band = elimination.fill_chain(
             matrix.indptr, matrix.indices, matrix.data, order, inverse(order), width, self.discount
         )
-        return Elimination(band, order, np.full(self.n_states, self.rest))
+        return Elimination(band, order, leave)
 
     def averages(self, rewards: FloatArray) -> FloatArray:
         """Long-run average of rewards [S] from each state, P* r; undiscounted chains only."""
@@ -224,7 +220,7 @@ def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
     high = np.zeros(chain.n_states) if start is None else np.array(start, dtype=np.float64)
     low: FloatArray | None = None
     if not chain.is_small:
-        high, converged = _sweep_values(chain, high)
+        high, converged = sweep_values(chain, high)
         if converged:
             return enclose(chain, high, None)
     best = enclose(chain, high, low)
@@ -259,17 +255,16 @@ def _correction(chain: Chain, high: FloatArray, low: FloatArray | None) -> Float
     return np.asarray(step - step[int(np.argmax(chain.initial))])
 
 
-def occupancy(chain: Chain, values: FloatArray | None = None) -> FloatArray:
+def occupancy(chain: Chain) -> FloatArray:
     """Return d^π(s), [S], summing to one; exactly zero at states that are never visited.
 
-    Values of the policy, [S], give the order of the sweeps: good policies lead from low values to high ones.
     Source: d = (1 − γ) μ0 (I − γP)⁻¹.
     """
     if chain.is_small or chain.rest == 0:
         source = chain.initial if chain.rest == 0 else chain.rest * chain.initial
         mass = chain.resolvent.rows(source)  # subtraction-free: componentwise accurate
     else:
-        mass, converged = _sweep_occupancy(chain, values)
+        mass, converged = sweep_occupancy(chain)
         if not converged:
             mass = _solve_occupancy(chain)
     mass = np.where(chain.visited, np.maximum(mass, 0.0), 0.0)
@@ -300,76 +295,6 @@ def two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
     return total, (a - (total - t)) + (b - t)
 
 
-class Sweeps:
-    """Sweeps with a policy fixed: plain ones, and Gauss–Seidel (`relaxing`) where those are too slow.
-
-    Parameters
-    ----------
-    matrix : csr_array [rows, S]
-    rewards : FloatArray [rows]
-    discount, rest : float
-        γ and 1 − γ.
-    """
-
-    def __init__(self, matrix: Any, rewards: FloatArray, discount: float, rest: float) -> None:
-        self.relaxing = False
-        self._rows = (matrix.indptr, matrix.indices, matrix.data, rewards, discount, rest)
-        self._room = np.empty(matrix.shape[1])
-
-    def run(self, chosen: IntArray, values: FloatArray) -> None:
-        """A few sweeps with the chosen row of each state, [S]; values [S] change in place and stay centred."""
-        if self.relaxing:
-            relaxation.relax_values(SWEEPS, chosen, *self._rows, int(np.argmax(values)), values)
-            values -= values.mean()  # so they keep their digits
-        else:
-            relaxation.sweep_values(SWEEPS, chosen, *self._rows, values, self._room)
-
-
-def _sweep_values(chain: Chain, values: FloatArray) -> tuple[FloatArray, bool]:
-    """Sweeps for the values of one policy; gives up, with the best values met, when they contract too slowly."""
-    sweeps = Sweeps(chain.matrix, chain.rewards, chain.discount, chain.rest)
-    states = np.arange(chain.n_states, dtype=np.int32)
-    best, least, values, since = values, np.inf, values.copy(), 0
-    last = spread = np.inf
-    for done in range(0, SWEEP_BUDGET, SWEEPS):
-        rho, error = chain.residuals(values)
-        last, spread = spread, float(rho.max() - rho.min())
-        grain = min(8 * float(np.spacing(np.abs(values).max())), 1e-13)  # what one double of this size can resolve
-        if spread <= max(SWEEP_TARGET, grain, 2 * float(error.max())):
-            return values, True
-        if spread < least:
-            best, least = values.copy(), spread
-        if done - since >= 20 and not _on_track(spread, last, SWEEP_BUDGET - done):
-            if sweeps.relaxing:
-                break
-            sweeps.relaxing, since, values = True, done, best.copy()
-        sweeps.run(states, values)
-    return best, False
-
-
-def _sweep_occupancy(chain: Chain, values: FloatArray | None) -> tuple[FloatArray, bool]:
-    """Sweeps for d = (1 − γ) μ0 + γ dP; gives up when they contract too slowly."""
-    transposed = sparse.csr_array(chain.matrix.T)
-    leaving = np.asarray(chain.matrix.sum(axis=1)).ravel() - chain.matrix.diagonal()
-    order = (np.arange(chain.n_states) if values is None else np.argsort(values)).astype(np.int32)
-    links = (order, transposed.indptr, transposed.indices, transposed.data, leaving)
-    rows = (*links, chain.discount, chain.rest, chain.initial)
-    mass, defect = chain.initial.copy(), np.inf
-    for done in range(0, SWEEP_BUDGET, SWEEPS):
-        last, defect = defect, relaxation.relax_occupancy(SWEEPS, *rows, mass)
-        if defect <= SWEEP_TARGET:
-            return mass, True
-        if done >= 40 and not _on_track(defect, last, SWEEP_BUDGET - done):
-            break
-    return mass, False
-
-
-def _on_track(now: float, before: float, left: int) -> bool:
-    """Whether a geometric decrease, from `before` to `now` in some sweeps, reaches the target in the sweeps left."""
-    rate = now / before
-    return rate < 1 and now * rate ** (left / SWEEPS) <= SWEEP_TARGET
-
-
 def _solve_occupancy(chain: Chain) -> FloatArray:
     source = chain.rest * chain.initial
     mass = np.maximum(chain.resolvent.rows(source), 0.0)
@@ -378,6 +303,8 @@ def _solve_occupancy(chain: Chain) -> FloatArray:
     surplus = np.asarray(chain.matrix.sum(axis=1)).ravel() - 1.0
     for _ in range(3):
         defect = source - chain.rest * mass + chain.discount * (transposed @ mass - (1.0 + surplus) * mass)
+        if float(np.abs(defect).sum()) <= SWEEP_TARGET:
+            break
         mass = np.maximum(mass + chain.resolvent.rows(defect), 0.0)
         mass /= mass.sum()
     return mass

@@ -229,7 +229,7 @@ def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | No
     rewards = form.rewards if bonus is None else form.rewards + bonus
     chain = policy_chain(form, probabilities, rewards)
     bracket = relative_values(chain, start)
-    mass = occupancy(chain, bracket.high)
+    mass = occupancy(chain)
     pair_mass = mass[form.states] * probabilities
     if chain.is_small or form.rest == 0:
         objective = float(mass @ chain.rewards)

@@ -1,11 +1,13 @@
 """Solves with the matrix of a chain, A = diag(leave) + γ (D − P), D the row sums of P.
 
-Subtraction-free elimination where the size (or the bandwidth) allows, else sparse LU; undiscounted
-chains are solved with one state of each recurrent class pinned.
+Subtraction-free elimination where the size (or the bandwidth) allows, else iterations on two levels, and sparse LU
+where they stall; undiscounted chains are solved with one state of each recurrent class pinned.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +16,7 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
+from occlp.aggregation import Aggregation, Stalled
 from occlp.kernels import elimination
 
 #: Operations (states x bandwidth squared) up to which subtraction-free elimination is used.
@@ -94,6 +97,36 @@ class Factors:
     def rows(self, rhs: FloatArray) -> FloatArray:
         """b A⁻¹."""
         return np.asarray(self._lu.solve(rhs, "T"))
+
+
+class Guarded:
+    """Iterations on two levels, and sparse LU from the first solve on that they do not manage."""
+
+    def __init__(self, iterations: Aggregation, factorise: Callable[[], Resolvent]) -> None:
+        self._iterations: Aggregation | None = iterations
+        self._factorise = factorise
+
+    @cached_property
+    def _factors(self) -> Resolvent:
+        return self._factorise()
+
+    def columns(self, rhs: FloatArray) -> FloatArray:
+        """A⁻¹ b."""
+        if self._iterations is not None:
+            try:
+                return self._iterations.columns(rhs)
+            except Stalled:
+                self._iterations = None
+        return self._factors.columns(rhs)
+
+    def rows(self, rhs: FloatArray) -> FloatArray:
+        """b A⁻¹."""
+        if self._iterations is not None:
+            try:
+                return self._iterations.rows(rhs)
+            except Stalled:
+                self._iterations = None
+        return self._factors.rows(rhs)
 
 
 class Recurrent:

@@ -458,7 +458,7 @@ def test_sweeps_end_at_the_values_and_the_occupancy_of_the_chain(form, pair):
         np.testing.assert_allclose(found - found[0], exact - exact[0], atol=1e-9)
     mass = standard.initial.copy()
     transposed = matrix.T.tocsr()
-    rows = (np.arange(n, dtype=np.int32), transposed.indptr, transposed.indices, transposed.data)
+    rows = (transposed.indptr, transposed.indices, transposed.data)
     rows = (*rows, dense.sum(axis=1) - dense.diagonal(), standard.discount, standard.rest, standard.initial)
     defect = either(relaxation.relax_occupancy, form)(400, *rows, mass)
     occupancy = standard.rest * np.linalg.solve(system.T, standard.initial)

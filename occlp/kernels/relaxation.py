@@ -77,7 +77,6 @@ def relax_values(
 @kernel
 def relax_occupancy(
     sweeps: int,
-    order: IntArray,
     indptr: IntArray,
     indices: IntArray,
     data: FloatArray,
@@ -89,15 +88,14 @@ def relax_occupancy(
 ) -> float:
     """Gauss–Seidel sweeps for d = (1 − γ) μ0 + γ dP, d summing to one.
 
-    Rows are those of Pᵀ, `leaving` [S] the chances to leave. States are taken in the given order, so it had better
-    lead downstream. Returns how far the last d is from satisfying its equations, Σ |defect|.
+    Rows are those of Pᵀ, `leaving` [S] the chances to leave. Returns how far the last d is from satisfying its
+    equations, Σ |defect|.
     """
     n = len(mass)
     defect = 0.0
     for sweep in range(sweeps + 1):
         total = lost = 0.0  # Kahan's sum: an error of n roundings would stay as a defect
-        for i in range(n):
-            s = order[i]
+        for s in range(n):
             inflow = 0.0
             for e in range(indptr[s], indptr[s + 1]):
                 if indices[e] != s:

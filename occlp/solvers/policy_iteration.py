@@ -10,13 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray
-from occlp.chain import Bracket, Sweeps, pair_residuals, policy_chain, relative_values
+from occlp.chain import Bracket, pair_residuals, policy_chain, relative_values
 from occlp.errors import Unsupported
 from occlp.kernels import backup
 from occlp.model import Pairs
 from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.standard import StandardForm
+from occlp.sweeps import Sweeps
 
 #: Exact evaluations without progress (within rounding) after which policy iteration ends.
 MOST_STALLED = 5
