@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import read_list, read_numbers
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
+from occlp.model.exact import to_double
 
 if TYPE_CHECKING:
     from occlp.model.exact import ExactNumbers
@@ -75,16 +77,20 @@ class LinearExpression:
     def __mul__(self, factor: object) -> LinearExpression:
         if isinstance(factor, bool) or not isinstance(factor, int | float | np.number):
             return NotImplemented
-        if not math.isfinite(factor):
-            raise InvalidProblem(f"an expression cannot be multiplied by {factor}.")
-        return LinearExpression(tuple((float(factor) * weight, atom) for weight, atom in self.terms))
+        number = to_double(factor)
+        if not math.isfinite(number):
+            raise InvalidProblem(f"an expression cannot be multiplied by {number}.")
+        return LinearExpression(tuple((number * weight, atom) for weight, atom in self.terms))
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: object) -> LinearExpression:
         if isinstance(divisor, bool) or not isinstance(divisor, int | float | np.number):
             return NotImplemented
-        return self * (1.0 / float(divisor))
+        number = to_double(divisor)
+        if number == 0 or not math.isfinite(number):
+            raise InvalidProblem(f"an expression cannot be divided by {number}.")
+        return self * (1.0 / number)
 
     def __le__(self, bound: object) -> Constraint:
         return Constraint(self, "<=", read_bound(bound))
@@ -284,7 +290,7 @@ def _named(constraints: Any) -> list[tuple[str, Limit]]:
     if not isinstance(constraints, Iterable):
         raise InvalidProblem("constraints= takes a list or a dict: write [constraint].")
     if not isinstance(constraints, Mapping):
-        return [(c.name or str(c), c) for c in _flat(list(constraints))]
+        return [(c.name or str(c), c) for c in _flat(read_list(constraints, "constraints="))]
     items = []
     for key, value in constraints.items():
         inside = _flat(value)
@@ -308,7 +314,7 @@ def read_bound(bound: object) -> float:
         raise InvalidProblem("compare an expression with a number: write a - b <= 0 for a <= b.")
     if isinstance(bound, bool) or not isinstance(bound, int | float | np.number):
         raise InvalidProblem(f"the bound {bound!r} is not a number.")
-    value = float(bound)
+    value = to_double(bound)
     if not math.isfinite(value):
         raise InvalidProblem(f"the bound {value} is not finite. Leave a constraint out to have no limit.")
     return value
@@ -317,7 +323,7 @@ def read_bound(bound: object) -> float:
 def _atom(what: Any, *, total: bool) -> Atom:
     if isinstance(what, str):
         return Atom("name", what, total)
-    array = np.array(what, dtype=np.float64)
+    array = read_numbers(what, "expected()")
     if array.ndim != 2:
         raise InvalidProblem(f"expected() takes the name of a cost or an [S, A] array, not shape {list(array.shape)}.")
     return Atom("array", array, total)

@@ -15,7 +15,7 @@ from occlp.chain import pair_residuals as pair_residuals  # for those who evalua
 from occlp.errors import InvalidProblem
 from occlp.lower_bounds import lower_with_term
 from occlp.model import MDP, Pairs
-from occlp.policy import Policy
+from occlp.policy import Policy, read_policy
 from occlp.problem import Problem, as_problem
 from occlp.standard import ConcaveLimit, StandardForm, standardize
 from occlp.terms import Binding
@@ -192,8 +192,7 @@ def evaluate(problem: Problem | MDP, policy: Policy) -> Evaluation:
     of_its_own = getattr(policy, "evaluate", None)
     if of_its_own is not None:  # a mixture of policies evaluates itself
         return of_its_own(problem)  # type: ignore[no-any-return]
-    if not policy.pairs.same_as(problem.mdp.pairs):
-        raise InvalidProblem("the policy belongs to another model: its pairs are not those of the problem.")
+    policy = read_policy(policy, problem.mdp.pairs)
     if problem.criterion == "total":
         return to_total_evaluation(problem, policy, assess_total(formulate_total(problem), policy.pair_probabilities))
     form = formulate(problem)

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, frozen
+from occlp.arguments import check_count, read_generator, read_list, read_numbers
 from occlp.errors import InvalidProblem
 from occlp.model import MDP, Pairs
+from occlp.model.exact import shown
 
 #: A row of a policy may miss 1 by this much; it is then divided by its sum.
 ROW_TOLERANCE = 1e-9
@@ -51,7 +53,7 @@ class Policy:
             (within 1e-9; the rest is divided away).
         """
         pairs = _pairs_of(model)
-        array = np.array(probabilities, dtype=np.float64)
+        array = read_numbers(probabilities, "a policy")
         if array.shape != (pairs.n_pairs,):
             raise InvalidProblem(f"a policy of this model has {pairs.n_pairs} pair probabilities, not {array.shape}.")
         bad = ~(np.isfinite(array) & (array >= 0))
@@ -70,7 +72,7 @@ class Policy:
     def from_table(cls, model: MDP | Pairs, probabilities: Any) -> Policy:
         """Build a policy from an ``[S, A]`` table; pairs that do not exist must hold 0."""
         pairs = _pairs_of(model)
-        table = np.asarray(probabilities, dtype=np.float64)
+        table = read_numbers(probabilities, "a policy")
         if table.shape != (pairs.n_states, pairs.n_actions):
             raise InvalidProblem(
                 f"a policy table of this model is [S, A] = [{pairs.n_states}, {pairs.n_actions}], "
@@ -102,7 +104,7 @@ class Policy:
             chosen = {pairs.state(state): action for state, action in actions.items()}
             listed = [chosen[s] for s in range(pairs.n_states)]
         else:
-            listed = list(actions)
+            listed = read_list(actions, "a deterministic policy")
             if len(listed) != pairs.n_states:
                 raise InvalidProblem(f"{len(listed)} actions were given for {pairs.n_states} states.")
         positions = []
@@ -117,8 +119,16 @@ class Policy:
     def from_choice(cls, model: MDP | Pairs, chosen: AnyArray) -> Policy:
         """Build a deterministic policy from the position of the chosen pair of each state, [S]."""
         pairs = _pairs_of(model)
+        whole = isinstance(chosen, np.ndarray) and chosen.dtype.kind in "iu"
+        positions = chosen if whole else read_numbers(chosen, "a choice")
+        if positions.shape != (pairs.n_states,):
+            raise InvalidProblem(f"a choice is the position of one pair a state, [S], not of shape {positions.shape}.")
+        own = (positions >= pairs.start[:-1]) & (positions < pairs.start[1:]) & (positions == np.floor(positions))
+        if not own.all():
+            state = int(np.argmin(own))
+            raise InvalidProblem(f"{positions[state]} is no pair of state {pairs.state_name(state)!r}.")
         probabilities = np.zeros(pairs.n_pairs)
-        probabilities[chosen] = 1.0
+        probabilities[positions.astype(np.int64, copy=False)] = 1.0
         return cls(pairs, frozen(probabilities))
 
     @classmethod
@@ -135,7 +145,7 @@ class Policy:
         methods leave them, count as zero.
         """
         pairs = _pairs_of(model)
-        mass = np.asarray(occupancy, dtype=np.float64)
+        mass = read_numbers(occupancy, "an occupancy")
         if mass.shape == (pairs.n_states, pairs.n_actions):
             mass = mass[pairs.states, pairs.actions]
         if mass.shape != (pairs.n_pairs,) or not np.isfinite(mass).all():
@@ -193,7 +203,9 @@ class Policy:
 
     def sample(self, state: Hashable, rng: int | np.random.Generator | None = None, size: int | None = None) -> Any:
         """Draw an action label in a state (a list of `size` labels where a size is given)."""
-        generator = np.random.default_rng(rng)
+        generator = read_generator(rng)
+        if size is not None:
+            check_count("size", size, least=0)
         index = self.pairs.state(state)
         first, last = int(self.pairs.start[index]), int(self.pairs.start[index + 1])
         drawn = generator.choice(last - first, size=size, p=self.pair_probabilities[first:last])
@@ -204,6 +216,19 @@ class Policy:
     def __repr__(self) -> str:
         kind = "deterministic" if self.is_deterministic else f"randomising in {int(self.randomizing.sum())} states"
         return f"Policy({self.pairs.n_states} states, {kind})"
+
+
+def read_policy(given: Any, pairs: Pairs, name: str = "the policy") -> Policy:
+    """Return a policy, or that of an evaluation or result, for a model with these pairs.
+
+    Raises `InvalidProblem` for anything else, and for a policy of another model.
+    """
+    policy = given if isinstance(given, Policy) else getattr(given, "policy", None)
+    if not isinstance(policy, Policy):
+        raise InvalidProblem(f"{name} is {shown(given)}, neither an oc.Policy nor a result that has one.")
+    if not policy.pairs.same_as(pairs):
+        raise InvalidProblem(f"{name} belongs to another model: its pairs are not those of the problem.")
+    return policy
 
 
 def _pairs_of(model: MDP | Pairs) -> Pairs:

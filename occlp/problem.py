@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, frozen
+from occlp.arguments import check_word
 from occlp.constraints import (
     ConcaveConstraint,
     Constraint,
@@ -79,10 +80,8 @@ class Problem:
     def __post_init__(self) -> None:
         if not isinstance(self.mdp, MDP):
             raise InvalidProblem(f"a problem is asked of an MDP, not of {type(self.mdp).__name__}.")
-        if self.sense not in ("maximize", "minimize"):
-            raise InvalidProblem(f"sense={self.sense!r} is unknown. Use 'maximize' or 'minimize'.")
-        if self.criterion not in ("discounted", "average", "total"):
-            raise InvalidProblem(f"criterion={self.criterion!r} is unknown. Use 'discounted', 'average' or 'total'.")
+        check_word(self.sense, "sense", ("maximize", "minimize"))
+        check_word(self.criterion, "criterion", ("discounted", "average", "total"))
         self._check_discount()
         self._check_goal()
         named = name_constraints(self.constraints)
@@ -97,8 +96,7 @@ class Problem:
             refuse_concave(self, "criterion='total' takes")
 
     def _check_goal(self) -> None:
-        if self.objective not in ("reward", "reach"):
-            raise InvalidProblem(f"objective={self.objective!r} is unknown. Use 'reward' or 'reach'.")
+        check_word(self.objective, "objective", ("reward", "reach"))
         if self.criterion != "total":
             if self.goal is not None or self.objective != "reward":
                 raise InvalidProblem("goal= and objective='reach' belong to criterion='total'.")

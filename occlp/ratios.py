@@ -13,10 +13,12 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import read_list
 from occlp.errors import InvalidProblem
 from occlp.evaluation import Evaluation, evaluate
-from occlp.model import MDP
-from occlp.policy import Policy
+from occlp.model import MDP, Pairs
+from occlp.model.exact import shown
+from occlp.policy import Policy, read_policy
 from occlp.problem import Problem, as_problem, refuse_total
 from occlp.terms import JointTerm
 
@@ -157,12 +159,16 @@ def trajectory_ratio(
     >>> round(oc.trajectory_ratio(best, old, [("new", "run"), ("new", "run"), ("worn", "run")]), 12)
     8.0
     """
-    first, second = _policy_of(policy), _policy_of(reference)
-    pairs = first.pairs
-    if not second.pairs.same_as(pairs):
-        raise InvalidProblem("the two policies belong to different models.")
+    pairs = getattr(getattr(policy, "policy", policy), "pairs", None)
+    if not isinstance(pairs, Pairs):
+        raise InvalidProblem(f"the policy is {shown(policy)}, neither an oc.Policy nor a result that has one.")
+    first, second = read_policy(policy, pairs), read_policy(reference, pairs, "the reference")
     taken = []
-    for state, action in trajectory:
+    for n, step in enumerate(read_list(trajectory, "a trajectory")):
+        listed = read_list(step, f"step {n}")
+        if len(listed) != 2:
+            raise InvalidProblem(f"step {n} of the trajectory is {shown(step)}, not (state, action).")
+        state, action = listed
         pair = pairs.pair(pairs.state(state), pairs.action(action))
         if pair is None:
             raise InvalidProblem(f"action {action!r} is not admissible in state {state!r}.")
@@ -185,9 +191,6 @@ def _occupancies(
     """d and d0, [pairs]; exactly zero where a policy never goes."""
     problem = as_problem(problem)
     refuse_total(problem, "densities are of the occupancies of")
-    first, second = (evaluate(problem, _policy_of(given)).pair_occupancy for given in (policy, reference))
+    policies = (read_policy(policy, problem.mdp.pairs), read_policy(reference, problem.mdp.pairs, "the reference"))
+    first, second = (evaluate(problem, one).pair_occupancy for one in policies)
     return first, second
-
-
-def _policy_of(given: Policy | Evaluation) -> Policy:
-    return given if isinstance(given, Policy) else given.policy

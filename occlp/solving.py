@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from occlp.arguments import check_tolerance, check_word, read_generator
+from occlp.certificate import LEVELS
 from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unbounded, Unsupported
 from occlp.exact.levels import check_level, raise_level
 from occlp.model import MDP
+from occlp.model.exact import shown
 from occlp.problem import Problem, as_problem
 from occlp.result import Result, Status, Timing
 from occlp.solvers import default_solver, polisher, refusal
@@ -147,19 +149,23 @@ def solve(
     ('CERTIFIED', True)
     """
     problem = as_problem(problem)
-    _check_options(tol, atol)
+    check_tolerance("tol", tol)
+    check_tolerance("atol", atol)
     solver = default_solver(problem) if solver is None else solver
     if isinstance(solver, type) or not isinstance(solver, Solver):
         raise InvalidProblem(f"{solver!r} is not a solver: it lacks iterate(), unsupported() or promises_tol.")
+    if limit is not None and not isinstance(limit, Limit):
+        raise InvalidProblem(f"limit= takes oc.Limit(seconds=..., iterations=..., samples=...), not {shown(limit)}.")
     start_policy(problem, start)  # a start of another model is refused, whether it is used or not
     reason = refusal(problem, solver)
     if reason is not None:
         raise Unsupported(f"{type(solver).__name__} cannot answer this problem: {reason}.")
+    check_word(certify, "certify", LEVELS)
     level = getattr(solver, "certifies", certify) if certify == "float" else certify
     check_level(problem, level)
     reference = None if solver.promises_tol else find_reference(problem, tol)
     result = run(
-        problem, solver, tol=tol, atol=atol, rng=np.random.default_rng(rng), limit=limit, start=start,
+        problem, solver, tol=tol, atol=atol, rng=read_generator(rng), limit=limit, start=start,
         reference=reference, progress=progress, level=level,
     )  # fmt: skip
     if check and result.status is Status.INFEASIBLE:
@@ -337,9 +343,3 @@ def _containing(outcome: Outcome) -> Iterator[None]:
         outcome.stopped = "the user (Ctrl-C)"
     except MemoryError:
         outcome.stopped = "a lack of memory"
-
-
-def _check_options(tol: Any, atol: Any) -> None:
-    for name, value in (("tol", tol), ("atol", atol)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-            raise InvalidProblem(f"{name}={value!r} must be a finite number that is not negative.")

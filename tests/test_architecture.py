@@ -27,6 +27,7 @@ LAYERS = (
     "parallel",
     "kernels",
     "model",
+    "arguments",
     "graph",
     "policy",
     "semi_markov",
@@ -77,8 +78,8 @@ LAYERS = (
 ONLY_FROM = {
     "kernels": {"kernels", "_typing"},
     "verify": {
-        "verify", "_typing", "errors", "convex", "model", "policy", "constraints", "shares", "terms", "problem",
-        "standard",
+        "verify", "_typing", "errors", "convex", "model", "arguments", "policy", "constraints", "shares", "terms",
+        "problem", "standard",
     },
 }  # fmt: skip
 #: The one module that, like a user, imports the package and its lazy exports.

@@ -191,5 +191,5 @@ class TestTrajectoryRatio:
         lone = stay_or_leave()
         with pytest.raises(oc.InvalidProblem, match="not admissible"):
             oc.trajectory_ratio(oc.Policy.uniform(lone), oc.Policy.uniform(lone), [(1, 1)])
-        with pytest.raises(oc.InvalidProblem, match="different models"):
+        with pytest.raises(oc.InvalidProblem, match="the reference belongs to another model"):
             oc.trajectory_ratio(uniform, oc.Policy.uniform(lone), [])

@@ -11,11 +11,13 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, frozen
+from occlp.arguments import read_list, read_numbers
 from occlp.dataset.coverage import Coverage, cover
 from occlp.errors import InvalidProblem
 from occlp.interop.episodes import gymnasium_episodes
 from occlp.model import MDP, Pairs
-from occlp.policy import Policy
+from occlp.model.exact import shown
+from occlp.policy import Policy, read_policy
 from occlp.rollouts import Rollouts, Seed
 
 #: Label of the state that stands for the end of an episode and for what the data do not hold.
@@ -98,11 +100,9 @@ class Dataset:
             Whether each ended its episode; default: none did.
         behavior : Policy, optional
         """
-        listed = list(transitions)
+        listed = read_list(transitions, "from_transitions")
         columns = _read(model.pairs, listed)
-        ended = np.zeros(len(listed), dtype=np.bool_) if terminated is None else np.asarray(terminated, dtype=np.bool_)
-        if ended.shape != (len(listed),):
-            raise InvalidProblem(f"terminated= has {ended.size} entries for {len(listed)} transitions.")
+        ended = _read_ends(terminated, len(listed), "transitions")
         return _dataset(
             model.pairs, model.discount, behavior, **columns, terminated=ended, starts=None, initial=model.initial,
         )  # fmt: skip
@@ -132,7 +132,7 @@ class Dataset:
         InvalidProblem
             Also where a step does not begin in the state in which the one before ended.
         """
-        listed = [list(trajectory) for trajectory in trajectories]
+        listed = [read_list(one, "a trajectory") for one in read_list(trajectories, "from_trajectories")]
         columns = _read(model.pairs, [step for trajectory in listed for step in trajectory])
         lengths = np.array([len(trajectory) for trajectory in listed])
         if len(lengths) == 0 or (lengths == 0).any():
@@ -148,10 +148,7 @@ class Dataset:
                 f"state {model.pairs.state_name(columns['next_states'][broken[0]])!r}, in which the step before ended."
             )
         ended = np.zeros(len(origins), dtype=np.bool_)
-        if terminated is not None:
-            if len(terminated) != len(listed):
-                raise InvalidProblem(f"terminated= has {len(terminated)} entries for {len(listed)} trajectories.")
-            ended[ends - 1] = terminated
+        ended[ends - 1] = _read_ends(terminated, len(listed), "trajectories")
         first = np.bincount(origins[ends - lengths], minlength=model.n_states)
         return _dataset(
             model.pairs, model.discount, behavior, **columns, terminated=ended,
@@ -271,8 +268,7 @@ class Dataset:
 
     def check(self, policy: Policy) -> None:
         """Raise `InvalidProblem` unless the policy belongs to the pairs of the data."""
-        if not policy.pairs.same_as(self.pairs):
-            raise InvalidProblem("the policy belongs to another model than the data: their pairs differ.")
+        read_policy(policy, self.pairs)
 
     def coverage(self, policy: Policy) -> Coverage:
         """Tell which pairs a policy needs, and which of these the data hold.
@@ -321,10 +317,10 @@ def _read(pairs: Pairs, steps: list[tuple[Hashable, Hashable, float, Hashable]])
     """Columns of labelled steps."""
     index, rewards, targets = [], [], []
     for n, step in enumerate(steps):
-        try:
-            state, action, reward, following = step
-        except (TypeError, ValueError):
-            raise InvalidProblem(f"step {n} is {step!r}, not (state, action, reward, next state).") from None
+        listed = read_list(step, f"step {n}")
+        if len(listed) != 4:
+            raise InvalidProblem(f"step {n} is {shown(step)}, not (state, action, reward, next state).")
+        state, action, reward, following = listed
         pair = pairs.pair(pairs.state(state), pairs.action(action))
         if pair is None:
             raise InvalidProblem(f"step {n} takes action {action!r} in state {state!r}, where it is not admissible.")
@@ -333,6 +329,24 @@ def _read(pairs: Pairs, steps: list[tuple[Hashable, Hashable, float, Hashable]])
         targets.append(pairs.state(following))
     return {
         "pair_index": np.array(index, dtype=np.int32),
-        "rewards": np.array(rewards, dtype=np.float64),
+        "rewards": _column(rewards),
         "next_states": np.array(targets, dtype=np.int32),
     }
+
+
+def _column(rewards: list[Any]) -> FloatArray:
+    """One number a transition."""
+    column = read_numbers(rewards, "the reward of a transition")
+    if column.ndim != 1:
+        raise InvalidProblem(f"the rewards of transitions have shape {list(column.shape)}; give one number each.")
+    return column
+
+
+def _read_ends(terminated: Any, count: int, of: str) -> BoolArray:
+    """Which of some trajectories or transitions ended, bool [count]; None: none did."""
+    if terminated is None:
+        return np.zeros(count, dtype=np.bool_)
+    ended = read_numbers(terminated, "terminated=")
+    if ended.shape != (count,) or not np.isin(ended, (0.0, 1.0)).all():
+        raise InvalidProblem(f"terminated= has {ended.size} entries for {count} {of}; give True or False for each.")
+    return ended.astype(np.bool_)

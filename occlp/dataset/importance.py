@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
+from occlp.arguments import check_count, read_numbers
 from occlp.dataset.coverage import name_pairs
 from occlp.dataset.data import Dataset
 from occlp.dataset.estimate import Estimate, from_contributions
@@ -162,14 +163,15 @@ def doubly_robust(
     grid = weigh(dataset, policy, behavior)
     n = dataset.n_trajectories
     if values is not None:
-        given = values.pair_action_values if isinstance(values, Evaluation) else np.asarray(values, dtype=np.float64)
+        given = values.pair_action_values if isinstance(values, Evaluation) else read_numbers(values, "values=")
         if given.shape != (dataset.pairs.n_pairs,) or not np.isfinite(given).all():
             raise InvalidProblem(f"values= is finite and [pairs] = [{dataset.pairs.n_pairs}], not {list(given.shape)}.")
         tables, owner = given[None], np.zeros(n, dtype=np.int64)
     else:
         if dataset.discount >= 1:
             raise InvalidProblem("values are fitted for discounts below 1. Give values=, or use importance_sampling.")
-        if not 2 <= folds <= n:
+        check_count("folds", folds, least=2)
+        if folds > n:
             raise InvalidProblem(f"folds is between 2 and the number of trajectories, {n}, not {folds}.")
         owner = np.arange(n) % folds
         tables = np.stack([_fitted(dataset, policy, owner != fold) for fold in range(folds)])

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import AnyArray, FloatArray, frozen
+from occlp.arguments import read_numbers
 from occlp.dataset.coverage import name_pairs
 from occlp.dataset.data import Dataset
 from occlp.dataset.estimate import Estimate, from_contributions
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import evaluate
 from occlp.model import MDP, Pairs
+from occlp.model.exact import shown
 from occlp.policy import Policy
 
 #: A system of features whose condition exceeds this has no trustworthy solution.
@@ -99,8 +101,10 @@ def estimate_ratio(
     if features is not None and model is not None:
         raise InvalidProblem("features= estimates the ratio and model= computes it: give one of them.")
     if features is not None:
-        return _linear(dataset, policy, np.asarray(features, dtype=np.float64))
+        return _linear(dataset, policy, read_numbers(features, "features="))
     if model is not None:
+        if not isinstance(model, MDP):
+            raise InvalidProblem(f"model= takes an oc.MDP, not {shown(model)}.")
         if not model.pairs.same_as(dataset.pairs):
             raise InvalidProblem("the model has other pairs than the data.")
         exact = evaluate(model.replace(discount=dataset.discount), policy)

@@ -9,9 +9,9 @@ from fractions import Fraction
 import numpy as np
 
 from occlp._typing import FloatArray, frozen
-from occlp.certificate import LEVELS, Certificate, to_sensitivity
+from occlp.certificate import Certificate, to_sensitivity
 from occlp.chain import pair_residuals
-from occlp.errors import InvalidProblem, Unsupported
+from occlp.errors import Unsupported
 from occlp.evaluation import Evaluation, assess, formulate, to_evaluation, to_total_evaluation
 from occlp.exact.balls import check_enclosable
 from occlp.exact.basis import prove_basis
@@ -29,9 +29,7 @@ from occlp.total.form import formulate_total
 
 
 def check_level(problem: Problem, level: str) -> None:
-    """Refuse a level that cannot be had: `InvalidProblem`, `Unsupported`, or `BackendMissing` without python-flint."""
-    if level not in LEVELS:
-        raise InvalidProblem(f"certify={level!r} is unknown. Use {', '.join(map(repr, LEVELS))}.")
+    """Refuse a level that cannot be had: `Unsupported`, or `BackendMissing` without python-flint."""
     if level != "float":
         load_flint()
         if problem.criterion == "total" and level == "interval":

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from occlp._typing import AnyArray, FloatArray, frozen
+from occlp.arguments import check_word
 from occlp.errors import InvalidProblem
 from occlp.horizon.timed_policy import TimedPolicy
 from occlp.kernels import horizon as kernels
@@ -130,10 +131,8 @@ def backward_induction(
     array([Fraction(6111, 500), Fraction(2223, 1000)], dtype=object)
     """
     steps = read_horizon(horizon)
-    if sense not in ("maximize", "minimize"):
-        raise InvalidProblem(f"sense={sense!r} is unknown. Use 'maximize' or 'minimize'.")
-    if certify not in ("float", "exact"):
-        raise InvalidProblem(f"certify={certify!r} is unknown. Use 'float' or 'exact'.")
+    check_word(sense, "sense", ("maximize", "minimize"))
+    check_word(certify, "certify", ("float", "exact"))
     kept = steps if keep is None else _read_keep(keep, steps)
     salvage = read_terminal(terminal, mdp)
     if salvage.keys() - {"reward"}:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from occlp.errors import InvalidProblem
 from occlp.model.mdp import MDP
+from occlp.model.pairs import is_known
 
 Builder: TypeAlias = Callable[..., MDP]
 Sense: TypeAlias = Literal["maximize", "minimize"]
@@ -50,7 +51,7 @@ def instance(name: str, *, title: str, source: str, sense: Sense = "maximize") -
     """Enter the decorated builder, whose parameters all have defaults, under `name`."""
 
     def enter(build: _BuilderT) -> _BuilderT:
-        if name in _REGISTER:
+        if is_known(name, _REGISTER):
             raise ValueError(f"two models are called {name!r}")
         defaults = {key: item.default for key, item in inspect.signature(build).parameters.items()}
         _REGISTER[name] = Instance(name, title, source, defaults, build, sense)
@@ -72,7 +73,7 @@ def describe(name: str) -> Instance:
     InvalidProblem
         For an unknown name, with the names that come close.
     """
-    if name in _REGISTER:
+    if is_known(name, _REGISTER):
         return _REGISTER[name]
     close = difflib.get_close_matches(str(name).lower().replace("_", "-"), _REGISTER, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"The names are {', '.join(names())}."

@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from occlp.arguments import read_generator
 from occlp.errors import InvalidProblem
 from occlp.interop.gymnasium import TERMINAL, make
 from occlp.model import MDP
-from occlp.policy import Policy
+from occlp.policy import Policy, read_policy
 
 #: (state, action, reward, next state), as labels of the model.
 Step: TypeAlias = tuple[Hashable, Hashable, float, Hashable]
@@ -34,11 +35,10 @@ def gymnasium_episodes(
     rng : int, Generator, SeedSequence or None
         For the actions, and for the seed of the environment.
     """
-    if not policy.pairs.same_as(model.pairs):
-        raise InvalidProblem("the policy belongs to another model: its pairs are not those of the model.")
+    policy = read_policy(policy, model.pairs)
     if n_trajectories < 1 or (longest is not None and longest < 1):
         raise InvalidProblem(f"n_trajectories and longest are at least 1, not {n_trajectories} and {longest}.")
-    generator = np.random.default_rng(rng)
+    generator = read_generator(rng)
     stepped = make(env, {}) if isinstance(env, str) else env
     try:
         seed = int(generator.integers(2**31))

@@ -10,6 +10,7 @@ from occlp import instances
 from occlp.errors import InvalidProblem
 from occlp.interop.files import load
 from occlp.interop.gymnasium import from_gymnasium
+from occlp.model.exact import shown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -45,6 +46,8 @@ def read_model(name: str, **overrides: Any) -> MDP:
     >>> read_model("forest", discount=0.96)
     MDP(3 states, 2 actions, 6 pairs, 9 transitions, discount=0.96)
     """
+    if not isinstance(name, str):
+        raise InvalidProblem(f"{shown(name)} is no model: a name, gym:ID or the path of a file, as text.")
     if name.startswith("gym:"):
         discount = overrides.pop("discount", GYMNASIUM_DISCOUNT)
         start = {"initial": overrides.pop("initial")} if "initial" in overrides else {}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray, frozen
+from occlp.arguments import read_generator
 from occlp.errors import InvalidProblem
 from occlp.evaluation import evaluate, formulate
 from occlp.model import MDP, Pairs
@@ -102,7 +103,7 @@ class Mixture:
 
     def sample_policy(self, rng: int | np.random.Generator | None = None) -> Policy:
         """Hold the lottery: return one of the policies, drawn by the weights."""
-        return self.policies[int(np.random.default_rng(rng).choice(len(self), p=self.weights))]
+        return self.policies[int(read_generator(rng).choice(len(self), p=self.weights))]
 
     def evaluate(self, problem: Problem | MDP) -> MixtureEvaluation:
         """Evaluate the mixture exactly (to rounding) on a question or on a plain model.

@@ -10,7 +10,7 @@ from occlp.errors import InvalidProblem
 from occlp.evaluation import Evaluation, formulate
 from occlp.mixture.lottery import Mixture
 from occlp.model import MDP, Pairs
-from occlp.policy import Policy
+from occlp.policy import Policy, read_policy
 from occlp.problem import Problem, as_problem, refuse_concave, refuse_total
 from occlp.standard import StandardForm
 
@@ -229,7 +229,4 @@ def _noise(form: StandardForm, policy: Policy) -> float:
 def _belonging(problem: Problem | MDP, policy: Policy | Evaluation) -> tuple[Problem, Policy]:
     problem = as_problem(problem)
     refuse_total(problem, "lotteries over policies split the occupancies of")
-    policy = policy if isinstance(policy, Policy) else policy.policy
-    if not policy.pairs.same_as(problem.mdp.pairs):
-        raise InvalidProblem("the policy belongs to another model: its pairs are not those of the problem.")
-    return problem, policy
+    return problem, read_policy(policy, problem.mdp.pairs)

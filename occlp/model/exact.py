@@ -138,7 +138,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
-def to_double(number: Fraction | float) -> float:
+def to_double(number: Any) -> float:
     """Round to a double; what is beyond their range becomes an infinity."""
     try:
         return float(number)

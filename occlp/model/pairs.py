@@ -208,10 +208,13 @@ def _listed(labels: Any, known: Mapping[Hashable, int]) -> list[Hashable]:
     single = isinstance(labels, Hashable) and not isinstance(labels, Iterable)
     if single or isinstance(labels, str) or (isinstance(labels, tuple) and is_known(labels, known)):
         return [labels]
-    return list(labels)
+    try:
+        return list(labels)
+    except (TypeError, NotImplementedError):  # arrays without axes, and other things that are no collections
+        raise InvalidProblem(f"{shown(labels)} is neither a label nor a collection of labels.") from None
 
 
-def is_known(label: Any, positions: Mapping[Hashable, int]) -> bool:
+def is_known(label: Any, positions: Mapping[Any, Any]) -> bool:
     """Whether this is one of the labels (what cannot be hashed is not)."""
     try:
         return label in positions

@@ -11,6 +11,7 @@ import numpy as np
 from occlp._typing import FloatArray, frozen
 from occlp.constraints import Relation
 from occlp.errors import InvalidProblem, Unsupported
+from occlp.model.pairs import is_known
 from occlp.pareto.front import EXACT
 from occlp.pareto.search import Scale, Search
 from occlp.policy import Policy
@@ -162,7 +163,7 @@ def limit_curve(
     if problem.regularizer is not None or problem.utility is not None:
         raise InvalidProblem("the optimum of a concave objective is no polygon; solve it bound by bound instead.")
     refuse_concave(problem, "limit_curve takes")
-    if name not in problem.limits:
+    if not is_known(name, problem.limits):
         known = ", ".join(map(repr, problem.limits)) or "none"
         raise InvalidProblem(f"the problem has no constraint {name!r}. It has {known}.")
     limit = problem.limits[name]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from occlp._typing import FloatArray, frozen
+from occlp.arguments import check_count, check_tolerance, read_list
 from occlp.constraints import LinearExpression, expected, expected_total
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
@@ -177,15 +178,16 @@ def pareto(
     (2, True)
     """
     problem = _problem(question, criterion)
-    scales = [_scale(problem, what, 1.0) for what in maximize] + [_scale(problem, what, -1.0) for what in minimize]
+    listed = ((read_list(maximize, "maximize="), 1.0), (read_list(minimize, "minimize="), -1.0))
+    scales = [_scale(problem, what, sign) for given, sign in listed for what in given]
     names = tuple(scale.name for scale in scales)
     if len(names) < 2:
         raise InvalidProblem(f"a front has two objectives or more, in maximize= and minimize=; got {len(names)}.")
     if len(set(names)) < len(names):
         raise InvalidProblem(f"an objective is named twice: {', '.join(names)}.")
     tol = (EXACT if len(names) == 2 else COARSE) if tol is None else tol
-    if not 0 <= tol < np.inf or max_solves < len(names):
-        raise InvalidProblem(f"tol={tol!r} must not be negative, and max_solves={max_solves!r} at least {len(names)}.")
+    check_tolerance("tol", tol)
+    check_count("max_solves", max_solves, least=len(names))
     search = Search(problem, scales, solver)
     search.run(tol, max_solves)
     return _front(search)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from occlp._typing import BoolArray, frozen
-from occlp.errors import InvalidProblem
+from occlp.arguments import read_list
 from occlp.mixture import Mixture
 from occlp.model import MDP
-from occlp.policy import Policy
+from occlp.policy import Policy, read_policy
 from occlp.rollouts.sampler import BLOCKS, Run, Sampler, Seed
 from occlp.rollouts.samples import Rollouts, RolloutTotals, column, step_discount
 
@@ -131,9 +131,8 @@ def rollout_totals(
 
 
 def _run(mdp: MDP, policy: Policy | Mixture, terminal: Iterable[Hashable] | None, request: dict[str, Any]) -> Run:
-    if not policy.pairs.same_as(mdp.pairs):
-        raise InvalidProblem("the policy belongs to another model: its pairs are not those of the model.")
     parts = list(policy) if isinstance(policy, Mixture) else [(1.0, policy)]
+    parts = [(weight, read_policy(part, mdp.pairs)) for weight, part in parts]
     sampler = Sampler(mdp.pair_start, mdp.transitions, mdp.initial, terminal_states(mdp, terminal))
     tables = sampler.tables([part.pair_probabilities for _, part in parts], [weight for weight, _ in parts])
     return sampler.run(tables, discount=mdp.discount, **request)
@@ -153,7 +152,7 @@ def terminal_states(mdp: MDP, terminal: Iterable[Hashable] | None = None) -> Boo
     pairs = mdp.pairs
     if terminal is not None:
         mask = np.zeros(mdp.n_states, dtype=np.bool_)
-        mask[[pairs.state(label) for label in terminal]] = True
+        mask[[pairs.state(label) for label in read_list(terminal, "terminal=")]] = True
         return mask
     matrix = mdp.transitions
     owners = np.repeat(np.arange(mdp.n_pairs, dtype=np.int32), np.diff(matrix.indptr))

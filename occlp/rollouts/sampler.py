@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, frozen
+from occlp.arguments import read_generator
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.kernels import sampling
 from occlp.parallel import run_rows
@@ -117,15 +118,15 @@ class Sampler:
         """Check a request and draw its seed and the lengths; nothing is simulated yet."""
         n = _positive(n_trajectories, "n_trajectories")
         cut = None if longest is None else _positive(longest, "longest")
-        keys = np.random.default_rng(rng).integers(0, 2**64, size=2, dtype=np.uint64)
-        if horizon == "episode":
+        keys = read_generator(rng).integers(0, 2**64, size=2, dtype=np.uint64)
+        if isinstance(horizon, str) and horizon == "episode":
             if not self.ended.any():
                 raise InvalidProblem(
                     'horizon="episode" needs a terminal state, and this model has none that every action keeps for '
                     "nothing. Name them with terminal=, or give a number of steps."
                 )
             limits = np.full(n, cut or LONGEST_EPISODE, dtype=np.int32)
-        elif horizon == "geometric":
+        elif isinstance(horizon, str) and horizon == "geometric":
             limits = _geometric(n, discount, cut, keys)
         elif isinstance(horizon, str):
             raise InvalidProblem(f'horizon is a number of steps, "geometric" or "episode", not {horizon!r}.')

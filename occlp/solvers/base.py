@@ -10,8 +10,7 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.certificate import UpperBound
-from occlp.errors import InvalidProblem
-from occlp.policy import Policy
+from occlp.policy import Policy, read_policy
 from occlp.problem import Problem
 from occlp.result import Result
 from occlp.total.bound import TotalBound
@@ -130,28 +129,7 @@ def start_policy(problem: Problem, start: Start) -> Policy | None:
 
     Raises `InvalidProblem` when it belongs to another model.
     """
-    if start is None:
-        return None
-    policy = start if isinstance(start, Policy) else start.policy
-    if not policy.pairs.same_as(problem.mdp.pairs):
-        raise InvalidProblem("start= belongs to another model: its pairs are not those of the problem.")
-    return policy
-
-
-def check_positive(name: str, value: Any, *, none: str = "") -> None:
-    """Raise `InvalidProblem` unless a setting is positive and finite, or None where `none` says what that means."""
-    if value is None and none:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        other = f", or None for {none}" if none else ""
-        raise InvalidProblem(f"{name}={value!r} must be positive and finite{other}.")
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise `InvalidProblem` unless a setting is an integer that is large enough."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        what = "that is not negative" if least == 0 else f"of at least {least}"
-        raise InvalidProblem(f"{name}={value!r} must be an integer {what}.")
+    return None if start is None else read_policy(start, problem.mdp.pairs, "start=")
 
 
 def describe(settings: Any) -> str:

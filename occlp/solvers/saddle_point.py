@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import check_count, check_positive
 from occlp.certificate import to_multipliers, to_prices
 from occlp.evaluation import assess, formulate
 from occlp.policy import Policy
@@ -27,8 +28,6 @@ from occlp.solvers.base import (
     LINEAR_ONLY,
     Iterate,
     Start,
-    check_count,
-    check_positive,
     describe,
     start_policy,
 )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import AnyArray, FloatArray
+from occlp.arguments import check_count, check_positive
 from occlp.problem import Problem
-from occlp.solvers.base import Iterate, Start, check_count, check_positive
+from occlp.solvers.base import Iterate, Start
 from occlp.solvers.saddle_point import Average, FirstOrder, Point, Program, normalized
 from occlp.standard import StandardForm
 

@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from occlp._typing import FloatArray, frozen
+from occlp.arguments import read_list, read_numbers
 from occlp.constraints import LinearExpression, expected
 from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
@@ -246,17 +247,13 @@ class WorstTerm(Term):
 
 
 def _read_target(target: Any) -> FloatArray:
-    try:
-        return frozen(np.array(target, dtype=np.float64))
-    except (TypeError, ValueError):
-        name = type(target).__name__
-        raise InvalidProblem(f"the target of TotalVariation is a policy or [S, A] numbers, not {name}.") from None
+    return frozen(read_numbers(target, "the target of TotalVariation, a policy or [S, A],"))
 
 
 def _read_expectations(expectations: Any) -> tuple[str | LinearExpression, ...]:
     if isinstance(expectations, str | LinearExpression) or not isinstance(expectations, Iterable):
         raise InvalidProblem("give a list of at least one expectation, such as ['served', 'waiting'].")
-    listed = tuple(expectations)
+    listed = tuple(read_list(expectations, "a utility of expectations"))
     if not listed:
         raise InvalidProblem("give a list of at least one expectation, such as ['served', 'waiting'].")
     for what in listed:
@@ -278,10 +275,7 @@ def _written_out(expectations: Sequence[str | LinearExpression], mdp: MDP) -> li
 
 
 def _weights(weights: Any, count: int) -> FloatArray:
-    try:
-        array = np.ones(count) if weights is None else np.array(weights, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.zeros(0)
+    array = np.ones(count) if weights is None else read_numbers(weights, "weights=")
     if array.shape != (count,) or not (np.isfinite(array) & (array > 0)).all():
         raise InvalidProblem(f"weights must be {count} positive numbers, not {weights!r}.")
     return array

@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import check_count, check_word
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
-from occlp.policy import Policy
+from occlp.policy import Policy, read_policy
 from occlp.problem import Problem, as_problem
-from occlp.solvers.base import Iterate, Start, check_count, start_policy
+from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.solvers.policy_gradient.estimators import Estimator, Exact
 from occlp.solvers.policy_gradient.estimators.base import form_of
 from occlp.solvers.policy_gradient.measures import Measures
@@ -145,12 +146,10 @@ def policy_gradient(
     (2, 2)
     """
     problem = as_problem(problem)
-    if scale not in ("return", "normalized"):
-        raise InvalidProblem(f"scale={scale!r} is unknown. Use 'return' or 'normalized'.")
+    check_word(scale, "scale", ("return", "normalized"))
     if scale == "return" and problem.criterion == "average":
         raise InvalidProblem("the return is infinite under the average criterion; use scale='normalized'.")
-    if not policy.pairs.same_as(problem.mdp.pairs):
-        raise InvalidProblem("the policy belongs to another model: its pairs are not those of the problem.")
+    policy = read_policy(policy, problem.mdp.pairs)
     form = form_of(problem)
     estimate = Exact().prepare(problem, np.random.default_rng(0))(policy.pair_probabilities)
     unit = form.sign * form.scale / ((form.rest or 1.0) if scale == "return" else 1.0)

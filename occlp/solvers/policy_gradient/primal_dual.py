@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import check_count, check_positive
 from occlp.certificate import to_multipliers
 from occlp.errors import InvalidProblem
 from occlp.evaluation import formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.solvers.base import Iterate, Start, check_count, check_positive, start_policy
+from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.solvers.policy_gradient.estimators import Estimate, Estimator, Exact, TrajectoryEstimator
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates import Landscape, Position

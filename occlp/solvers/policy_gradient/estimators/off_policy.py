@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import check_word
 from occlp.dataset import Dataset, estimate_ratio, score_weights
 from occlp.errors import InvalidProblem
 from occlp.policy import Policy
@@ -53,8 +54,7 @@ class OffPolicy(Estimator):
     def __post_init__(self) -> None:
         if not isinstance(self.dataset, Dataset):
             raise InvalidProblem(f"OffPolicy needs an oc.Dataset, not {type(self.dataset).__name__}.")
-        if self.method not in ("ratio", "per_decision", "trajectory"):
-            raise InvalidProblem(f"method={self.method!r} is unknown. Use 'ratio', 'per_decision' or 'trajectory'.")
+        check_word(self.method, "method", ("ratio", "per_decision", "trajectory"))
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be estimated, or None."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import check_word
 from occlp.errors import InvalidProblem
 from occlp.evaluation import evaluate
 from occlp.kernels import advantages as kernels
@@ -55,8 +56,7 @@ class TrajectoryEstimator(Estimator):
         count, horizon = self.trajectories, self.horizon
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InvalidProblem(f"trajectories={count!r} must be a positive integer.")
-        if self.discounting not in ("keep", "drop"):
-            raise InvalidProblem(f"discounting={self.discounting!r} is unknown. Use 'keep' or 'drop'.")
+        check_word(self.discounting, "discounting", ("keep", "drop"))
         number = isinstance(horizon, int) and not isinstance(horizon, bool) and horizon >= 1
         if not number and horizon not in (None, "geometric", "episode"):
             raise InvalidProblem(
@@ -236,8 +236,7 @@ class MonteCarlo(TrajectoryEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.returns not in ("to_go", "total"):
-            raise InvalidProblem(f"returns={self.returns!r} is unknown. Use 'to_go' or 'total'.")
+        check_word(self.returns, "returns", ("to_go", "total"))
         if self.returns == "total" and self.discounting == "drop":
             raise InvalidProblem("the total return stands without a factor γ^t already: there is none to drop.")
         _check_base("baseline", self.baseline, (None, "values", "average"))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import check_count, check_positive
 from occlp.errors import InvalidProblem
-from occlp.solvers.base import check_count, check_positive
 from occlp.solvers.policy_gradient.estimators import Estimate
 from occlp.solvers.policy_gradient.updates.base import Landscape, Position, Update
 from occlp.solvers.policy_gradient.updates.gradient import Moments

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.errors import InvalidProblem
-from occlp.solvers.base import check_positive
+from occlp.arguments import check_positive, check_word
 from occlp.solvers.policy_gradient.parametrizations import Direct, Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates.base import MOST_HALVINGS, Landscape, Position, Update, needs_step
 
@@ -40,8 +39,7 @@ class MirrorStep(Update):
     def __post_init__(self) -> None:
         check_positive("step_size", self.step_size, none="a search")
         check_positive("growth", self.growth)
-        if self.distance not in ("kl", "euclidean"):
-            raise InvalidProblem(f"distance={self.distance!r} is unknown. Use 'kl' or 'euclidean'.")
+        check_word(self.distance, "distance", ("kl", "euclidean"))
 
     def unsupported(self, parametrization: Parametrization, *, is_sampled: bool) -> str | None:
         """Return why this update cannot be joined with these other two choices, or None."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import check_positive, check_word
 from occlp.errors import InvalidProblem
-from occlp.solvers.base import check_positive
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates.base import Landscape, Position, Update, advance, needs_step
 
@@ -127,7 +127,6 @@ def conjugate_gradients(product: Callable[[FloatArray], FloatArray], right: Floa
 
 def check_fisher(fisher: str, damping: float) -> None:
     """Raise `InvalidProblem` for an unknown kind of Fisher matrix or a damping that makes no sense."""
-    if fisher not in ("expected", "sampled"):
-        raise InvalidProblem(f"fisher={fisher!r} is unknown. Use 'expected' or 'sampled'.")
+    check_word(fisher, "fisher", ("expected", "sampled"))
     if isinstance(damping, bool) or not 0 <= damping < np.inf:
         raise InvalidProblem(f"damping={damping!r} must be finite and not negative.")

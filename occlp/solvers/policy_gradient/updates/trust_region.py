@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import rel_entr
 
 from occlp._typing import FloatArray
-from occlp.solvers.base import check_positive
+from occlp.arguments import check_positive
 from occlp.solvers.policy_gradient.updates.base import Landscape, Position, Update
 from occlp.solvers.policy_gradient.updates.natural import check_fisher, natural_direction
 
