@@ -23,11 +23,13 @@ from occlp.solvers.base import (
     InfeasibleTotal,
     InfiniteProof,
     Iterate,
+    OutOfTime,
     Solver,
     SolverFailure,
     Start,
     describe,
     start_policy,
+    within,
 )
 from occlp.solvers.face_newton import FaceNewton
 from occlp.terms import Utility
@@ -50,7 +52,7 @@ class Limit:
     Parameters
     ----------
     seconds : float, optional
-        Wall-clock time, looked at between two iterations.
+        Wall-clock time, looked at between two iterations, and passed on to methods that run a backend.
     iterations : int, optional
     samples : int, optional
         Transitions sampled.
@@ -216,7 +218,7 @@ def run(
     else:
         tracker = Tracker(problem, tol, reference if isinstance(reference, Reference) else None)
     job = _Job(solver, tracker, limit or Limit(), atol, began, progress)
-    outcome = job.drive(lambda: solver.iterate(problem, tol=tol, rng=rng, start=start))
+    outcome = job.drive(lambda: job.limited_solver.iterate(problem, tol=tol, rng=rng, start=start))
     elapsed = time.perf_counter() - began
     if outcome.proof is not None:
         certificate, evaluation, message = disprove(problem, outcome.proof)
@@ -268,6 +270,12 @@ class _Job:
         """Seconds since the run began."""
         return time.perf_counter() - self.began
 
+    @property
+    def limited_solver(self) -> Solver:
+        """The solver, told what is left of the time if it asks for it."""
+        seconds = self.limit.seconds
+        return within(self.solver, None if seconds is None else max(0.0, seconds - self.seconds))
+
     def drive(self, iterates: Callable[[], Iterator[Iterate]]) -> Outcome:
         """Judge iterates until the method, a limit, the tolerance or the user ends the run."""
         outcome = Outcome()
@@ -279,6 +287,8 @@ class _Job:
                     outcome.note = str(last.claims.get("note", ""))
                     if self._finished(last, outcome):
                         break
+        except OutOfTime as end:
+            outcome.stopped = self.limit.reached(self.limit.seconds or 0.0, 0, 0) or str(end)
         except InfeasibleProof as proof:
             outcome.proof = proof
         except (InfiniteProof, InfeasibleTotal) as proof:

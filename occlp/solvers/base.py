@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -23,6 +23,10 @@ LINEAR_ONLY = "it keeps linear constraints only; OccupancyProgram keeps concave 
 
 class SolverFailure(Exception):
     """Raised inside `Solver.iterate` when a method cannot go on; `occlp.solve` turns it into FAILED."""
+
+
+class OutOfTime(SolverFailure):
+    """Raised inside `Solver.iterate` when the time that it was given is up; the best answer so far stands."""
 
 
 class InfeasibleProof(SolverFailure):
@@ -122,6 +126,16 @@ class Solver(Protocol):
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield the state of the method after each step; may end by itself or go on for ever."""
+
+
+def within(solver: Solver, seconds: float | None) -> Solver:
+    """The solver, its own setting `seconds` (where it has one) reduced to the time that a limit leaves."""
+    settings: Any = solver
+    if seconds is None or not hasattr(settings, "seconds"):
+        return solver
+    own = settings.seconds
+    told: Solver = replace(settings, seconds=seconds if own is None else min(own, seconds))
+    return told
 
 
 def start_policy(problem: Problem, start: Start) -> Policy | None:

@@ -8,6 +8,7 @@ so it is for models of tens or hundreds of states. Source: Dolgov and Durfee (20
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -19,16 +20,16 @@ from scipy import sparse
 from occlp._typing import FloatArray, IntArray
 from occlp.certificate import bound_above, priced, to_prices
 from occlp.convex import load_cvxpy
-from occlp.errors import BackendMissing, Unsupported
+from occlp.errors import Unsupported
 from occlp.evaluation import assess, formulate, pair_residuals
 from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.solvers.backends import INFEASIBLE, Backend, installed_backend
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.dynamic_programming import PolicyIteration
 from occlp.solvers.policy_iteration import policy_iterations
-from occlp.solvers.scaled_program import run_program
 from occlp.standard import StandardForm, flow_matrix
 
 #: Options that ask each backend for an exact answer; `DeterministicProgram.options` go on top.
@@ -58,7 +59,9 @@ class DeterministicProgram:
     backend : str
         A cvxpy backend for mixed-integer linear programs.
     options : mapping, optional
-        Passed to the backend, on top of the accuracies set here: ``{"time_limit": 60.0}``, say.
+        Passed to the backend, on top of the accuracies set here.
+    seconds : float, optional
+        Wall-clock time for the backend; `solve` puts what its own limit leaves here.
 
     Notes
     -----
@@ -73,6 +76,7 @@ class DeterministicProgram:
 
     backend: str = "HIGHS"
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    seconds: float | None = None
 
     @property
     def promises_tol(self) -> bool:
@@ -86,12 +90,8 @@ class DeterministicProgram:
         """
         if problem.criterion == "total" and problem.limits:
             return "its program is that of discounted and average occupancies; OccupancyProgram answers totals"
-        cvxpy = load_cvxpy()
-        name, installed = self.backend.upper(), cvxpy.installed_solvers()
-        if name not in installed:
-            listed = ", ".join(sorted(installed))
-            raise BackendMissing(f"the cvxpy backend {self.backend!r} is not installed. Installed are {listed}.")
-        able = [solver for solver in installed if solver in cvxpy.reductions.solvers.defines.MI_SOLVERS]
+        name, cvxpy = installed_backend(self.backend), load_cvxpy()
+        able = [solver for solver in cvxpy.installed_solvers() if solver in cvxpy.reductions.solvers.defines.MI_SOLVERS]
         if name not in able:
             return f"the backend {name} takes no binary variables; installed and able are {', '.join(sorted(able))}"
         if formulate(problem).term is not None:
@@ -114,9 +114,9 @@ class DeterministicProgram:
         if best.policy.is_deterministic:
             yield best
             return
-        backend = self.backend.upper()
-        options = {**BACKEND_OPTIONS.get(backend, {}), **self.options}
-        program = _Program(form, largest_occupancies(form, pairs), backend, options)
+        name, deadline = self.backend.upper(), None if self.seconds is None else time.perf_counter() + self.seconds
+        backend = Backend(name, {**BACKEND_OPTIONS.get(name, {}), **self.options}, deadline)
+        program = _Program(form, largest_occupancies(form, pairs), backend)
         for _ in range(MOST_CUTS):
             answer = program.solve()
             probabilities = Policy.from_choice(pairs, answer.choice).pair_probabilities
@@ -126,6 +126,7 @@ class DeterministicProgram:
                 continue
             choice = np.where(found.chain.visited, answer.choice, elsewhere)
             yield replace(best, policy=Policy.from_choice(pairs, choice), claims=self._claims(form, answer))
+            backend.stop_at(answer.status)
             return
         raise SolverFailure(f"the backend {self.backend} broke the constraints with {MOST_CUTS} policies in a row.")
 
@@ -166,9 +167,9 @@ class _Answer:
 class _Program:
     """The mixed-integer program of a standard form, with the cuts made so far."""
 
-    def __init__(self, form: StandardForm, most: FloatArray, backend: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, form: StandardForm, most: FloatArray, backend: Backend) -> None:
         cvxpy = load_cvxpy()
-        self.form, self.backend, self.options = form, backend, options
+        self.form, self.backend = form, backend
         mass = float(form.n_states)  # an average state has mass one
         self._occupancy = cvxpy.Variable(form.n_pairs, name="scaled_occupancy", nonneg=True)
         self._choice = cvxpy.Variable(form.n_pairs, name="choice", boolean=True)
@@ -194,17 +195,18 @@ class _Program:
         """Run the backend; raises `SolverFailure` with its reason where there is no policy."""
         cvxpy = load_cvxpy()
         program = cvxpy.Problem(self._objective, self._constraints)
-        run_program(program, self.backend, self.options)
-        if program.status in ("infeasible", "infeasible_inaccurate", "infeasible_or_unbounded"):
+        status = self.backend.solve(program)
+        if status in INFEASIBLE:
             raise SolverFailure(
-                f"no deterministic policy keeps the constraints, says {self.backend} (a claim, not a proof), "
+                f"no deterministic policy keeps the constraints, says {self.backend.name} (a claim, not a proof), "
                 "although randomised policies do. Relax a bound, or let the policy randomise: Decomposition()."
             )
         values = np.zeros(self.form.n_pairs) if self._choice.value is None else np.asarray(self._choice.value, float)
         sums = np.add.reduceat(values, self.form.start[:-1])
         if not np.abs(sums - 1.0).max() <= 1e-3:  # not even a policy (or NaN): it was stopped before it had one
-            raise SolverFailure(f"the backend {self.backend} stopped with {program.status!r} and no policy.")
-        return _Answer(_largest(self.form, values), self._bound(program), str(program.status))
+            words = f"the backend {self.backend.name} stopped with {status!r} and no policy."
+            raise self.backend.failure(status, words)
+        return _Answer(_largest(self.form, values), self._bound(program), status)
 
     def _bound(self, program: Any) -> float:
         """The backend's own bound where it tells one (HiGHS does), else what it calls the optimum."""

@@ -17,19 +17,19 @@ import numpy as np
 from occlp._typing import FloatArray
 from occlp.certificate import UpperBound, best_bound, bound_above, priced, to_prices
 from occlp.constraints import expected
-from occlp.convex import load_cvxpy
 from occlp.errors import Unsupported
 from occlp.evaluation import assess, formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.relaxation import Values, relaxed
+from occlp.solvers.backends import Backend
 from occlp.solvers.base import InfeasibleProof, Iterate, Solver, SolverFailure
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.decomposition import minimal_conflict as minimal_linear_conflict
 from occlp.solvers.face_newton import FaceNewton
 from occlp.solvers.kl_dual import KLDual
 from occlp.solvers.policy_iteration import policy_iterations
-from occlp.solvers.scaled_program import ANSWERED, Answer, Backend, ScaledProgram
+from occlp.solvers.scaled_program import Answer, solve_widest
 from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
 from occlp.standard import StandardForm
 from occlp.terms import KL, ConditionalKL, CustomTerm, OccupancyEntropy, PolicyEntropy
@@ -42,7 +42,7 @@ ROUNDING = 1e-13
 #: A cut slope·d + offset ≥ f(d): name of the constraint, slope, offset.
 _Cut = tuple[str, FloatArray, float]
 #: The answer of these decides what can be kept where no backend was asked for.
-DEFAULT = Backend("CLARABEL", {})
+DEFAULT = Backend("CLARABEL")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def closest(problem: Problem, backend: Backend, *, strict: bool = False) -> Clos
     """
     form = formulate(problem)
     bare = replace(form, rewards=np.zeros(form.n_pairs), term=None)
-    answer = _widest(form if strict else bare, backend, strict=strict)
+    answer = solve_widest(form if strict else bare, backend, strict=strict)
     policy = Policy.from_occupancy(problem.mdp.pairs, np.maximum(answer.occupancy, 0.0), Policy.uniform(problem.mdp))
     point = assess(bare, policy.pair_probabilities).pair_occupancy
     values: list[Values] = [(answer.values, None)]
@@ -223,29 +223,6 @@ def _moved_inwards(problem: Problem, form: StandardForm, policy: Policy, inside:
     shares = np.where(np.isfinite(excess), excess / (excess + room), 1.0)[broken]
     weight = min(1.0, (1.0 + 1e-9) * float(shares.max()) + 1e-15)
     return Policy.from_occupancy(problem.mdp.pairs, (1.0 - weight) * point + weight * target, policy)
-
-
-def _widest(form: StandardForm, backend: Backend, *, strict: bool) -> Answer:
-    """The program of the largest least margin."""
-    cvxpy = load_cvxpy()
-    program = ScaledProgram(form)
-    short = cvxpy.Variable(name="violation")  # negative: the margin by which everything is kept
-    limits, duals = [short >= -program.mass], []
-    for row, same in zip(program.rows, form.limits.equal, strict=True):
-        if same and strict:
-            both = [row == 0]
-        else:
-            both = [row <= short, -row <= short] if same else [row <= short]
-        limits += both
-        duals.append(both)
-    for margin in program.margins:
-        limits.append(margin >= -short)
-        duals.append([limits[-1]])
-    status = backend.solve(cvxpy.Problem(cvxpy.Maximize(-short), [*program.feasible, *limits]))
-    if status not in ANSWERED:
-        raise SolverFailure(f"the backend {backend.name} says {status!r}, but this program always has an optimum.")
-    numbers = [both[0].dual_value - (both[1].dual_value if len(both) == 2 else 0.0) for both in duals]
-    return program.read(backend, status, numbers, 1.0)
 
 
 def _cannot(problem: Problem) -> bool:

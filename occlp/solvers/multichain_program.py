@@ -6,7 +6,7 @@ x(s) + y(s) = μ0(s) + Σ y p. The duals of the first rows are relative values, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,13 +21,16 @@ from occlp.errors import OccupancyError
 from occlp.evaluation import formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.solvers.backends import ANSWERED, INFEASIBLE, Backend
 from occlp.solvers.base import Iterate, SolverFailure
 from occlp.solvers.multichain_iteration import Step, multichain_iterations
-from occlp.solvers.scaled_program import ANSWERED, run_program
+from occlp.solvers.programs import LimitRows, borrowed, digest
 from occlp.standard import StandardForm, flow_matrix
 
 #: Frequencies below this (of a total of one) are taken for zero.
 NO_MASS = 1e-9
+#: What a step of the way from the start is worth, in mass that misses its class.
+SHORTNESS = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +64,13 @@ def build_program(problem: Problem) -> Any:
     return cvxpy.Problem(sense(problem.mdp.pair_rewards @ occupancy), constraints)
 
 
-def multichain_program(problem: Problem, backend: str, options: Mapping[str, Any]) -> Iterator[Iterate]:
+def multichain_program(problem: Problem, backend: Backend) -> Iterator[Iterate]:
     """Yield once: the policy of the program's frequencies, with gains, values and prices that prove it."""
     form = formulate(problem)
-    answer = _solve(form, backend, options)
+    answer = _solve(form, backend)
     rewards, _ = priced(form, form.limits.feasible_prices(answer.prices))
     proof = _best(problem, replace(form, rewards=rewards))
-    policy = _policy(form, answer, proof.policy)
+    policy = _policy(form, answer, proof.policy, backend.deadline)
     if policy is None and problem.limits:
         earned = form.to_user(float(form.rewards @ answer.frequencies))
         raise SolverFailure(
@@ -79,9 +82,10 @@ def multichain_program(problem: Problem, backend: str, options: Mapping[str, Any
         proof.policy if policy is None else policy,
         values=factor * proof.values,
         multipliers=to_multipliers(form, form.limits.feasible_prices(answer.prices)),
-        claims={"backend": backend, "status": answer.status},
+        claims={"backend": backend.name, "status": answer.status},
         gains=factor * proof.gain,
     )
+    backend.stop_at(answer.status)
 
 
 def _best(problem: Problem, form: StandardForm) -> Step:
@@ -99,30 +103,47 @@ def _owners(form: StandardForm) -> Any:
     return sparse.csr_array((np.ones(form.n_pairs), (form.states, np.arange(form.n_pairs))), shape=shape)
 
 
-def _solve(form: StandardForm, backend: str, options: Mapping[str, Any]) -> _Answer:
-    cvxpy = load_cvxpy()
-    mass, flow = float(form.n_pairs), sparse.csr_array(flow_matrix(form))
-    x, y = (cvxpy.Variable(form.n_pairs, nonneg=True) for _ in range(2))
-    rules = [flow @ x == 0, _owners(form) @ x + flow @ y == mass * form.initial]
-    limits = form.limits
-    rows = [(row @ x == 0) if same else (row @ x <= 0) for row, same in zip(limits.rows, limits.equal, strict=True)]
-    program = cvxpy.Problem(cvxpy.Maximize(form.rewards @ x), [*rules, *rows])
-    run_program(program, backend, options)
-    if rows and program.status in ("infeasible", "infeasible_inaccurate", "infeasible_or_unbounded"):
+class _Program:
+    """The compiled program of frequencies x and ways y of one model."""
+
+    def __init__(self, form: StandardForm) -> None:
+        cvxpy = load_cvxpy()
+        flow = sparse.csr_array(flow_matrix(form))
+        self.frequencies, self.ways = (cvxpy.Variable(form.n_pairs, nonneg=True) for _ in range(2))
+        self.rewards, self.initial = cvxpy.Parameter(form.n_pairs), cvxpy.Parameter(form.n_states)
+        self.rows = LimitRows(form.limits, self.frequencies)
+        reached = _owners(form) @ self.frequencies + flow @ self.ways == self.initial
+        rules = [flow @ self.frequencies == 0, reached, *self.rows.constraints]
+        self.program = cvxpy.Problem(cvxpy.Maximize(self.rewards @ self.frequencies), rules)
+
+    def solve(self, form: StandardForm, backend: Backend) -> str:
+        """Set the numbers of a question, with the number of pairs as its mass, and run the backend."""
+        self.rewards.value, self.initial.value = form.rewards, float(form.n_pairs) * form.initial
+        self.rows.fill(form.limits.rows, form.limits.bounds)
+        return backend.solve(self.program)
+
+
+def _solve(form: StandardForm, backend: Backend) -> _Answer:
+    key = digest("multichain", backend.name, form.start, form.transitions, form.limits.equal)
+    with borrowed(form.transitions.data, key, lambda: _Program(form)) as program:
+        status = program.solve(form, backend)
+        parts, prices = (program.frequencies.value, program.ways.value), program.rows.prices
+    if form.limits.names and status in INFEASIBLE:
         raise SolverFailure(
-            f"the backend {backend} says that no frequencies keep the constraints; where averages depend on the start "
-            "this version has no proof of that. Ask a discounted question with a discount near 1."
+            f"the backend {backend.name} says that no frequencies keep the constraints; where averages depend on the "
+            "start this version has no proof of that. Ask a discounted question with a discount near 1."
         )
-    if program.status not in ANSWERED or x.value is None or y.value is None:
-        raise SolverFailure(f"the backend {backend} says {program.status!r}. Try another backend, or PolicyIteration.")
-    found = [np.maximum(np.asarray(part.value, dtype=np.float64), 0.0) / mass for part in (x, y)]
-    prices = np.array([float(np.asarray(row.dual_value)) for row in rows])
-    if not (np.isfinite(found).all() and np.isfinite(prices).all()):
-        raise SolverFailure(f"the backend {backend} says {program.status!r} but returned no finite numbers.")
-    return _Answer(found[0], found[1], prices, str(program.status))
+    if status not in ANSWERED or any(part is None for part in parts):
+        words = f"the backend {backend.name} says {status!r}. Try another backend, or PolicyIteration."
+        raise backend.failure(status, words)
+    x, y = (np.maximum(np.asarray(part, dtype=np.float64), 0.0) / form.n_pairs for part in parts)
+    if not (np.isfinite(x).all() and np.isfinite(y).all() and np.isfinite(prices).all()):
+        words = f"the backend {backend.name} says {status!r} but returned no finite numbers."
+        raise backend.failure(status, words)
+    return _Answer(x, y, prices, status)
 
 
-def _policy(form: StandardForm, answer: _Answer, elsewhere: Policy) -> Policy | None:
+def _policy(form: StandardForm, answer: _Answer, elsewhere: Policy, deadline: float | None) -> Policy | None:
     """The stationary policy with these frequencies, or None where there is none.
 
     The frequencies make their states a union of closed classes. What remains is a way from the start which enters
@@ -134,7 +155,7 @@ def _policy(form: StandardForm, answer: _Answer, elsewhere: Policy) -> Policy | 
     labels = _classes(form, frequencies, visited)
     if labels is None:
         return None
-    ways = _route(form, labels, np.add.reduceat(answer.frequencies, first))
+    ways = _route(form, labels, np.add.reduceat(answer.frequencies, first), deadline)
     if ways is None:
         return None
     try:
@@ -159,7 +180,7 @@ def _classes(form: StandardForm, frequencies: FloatArray, visited: AnyArray) -> 
     return np.where(visited, np.unique(labels, return_inverse=True)[1], -1)
 
 
-def _route(form: StandardForm, labels: AnyArray, mass: FloatArray) -> FloatArray | None:
+def _route(form: StandardForm, labels: AnyArray, mass: FloatArray, deadline: float | None) -> FloatArray | None:
     """The shortest way y ≥ 0, [pairs], on states outside the classes that enters each class as often as needed."""
     cvxpy = load_cvxpy()
     outside = labels < 0
@@ -178,9 +199,11 @@ def _route(form: StandardForm, labels: AnyArray, mass: FloatArray) -> FloatArray
     flow = sparse.csr_array(flow_matrix(form))[states][:, pairs]
     used = np.flatnonzero((sums > 0) | (np.bincount(labels[~outside], minlength=count) > 0))
     missed = cvxpy.norm1(entering[used] @ y - short[used])
-    program = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum(y)), [flow @ y == form.initial[states], missed <= 1e2 * NO_MASS])
-    run_program(program, "CLARABEL" if len(pairs) > 2000 else "HIGHS", {})
-    if program.status not in ANSWERED or y.value is None:
+    # Frequencies have the accuracy of their backend; what it leaves is missed, and not a shorter way bought with it.
+    least = cvxpy.Minimize(missed + SHORTNESS * cvxpy.sum(y))
+    program = cvxpy.Problem(least, [flow @ y == form.initial[states], missed <= 1e2 * NO_MASS])
+    status = Backend("CLARABEL" if len(pairs) > 2000 else "HIGHS", deadline=deadline).solve(program)
+    if status not in ANSWERED or y.value is None:
         return None
     ways[pairs] = np.where(y.value > 1e-12, y.value, 0.0)
     return ways

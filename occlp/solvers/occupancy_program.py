@@ -6,6 +6,7 @@ reduced costs, which are minus the advantages at the optimum (Puterman 2005, sec
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
@@ -15,25 +16,24 @@ import numpy as np
 
 from occlp.certificate import to_multipliers
 from occlp.convex import load_cvxpy
-from occlp.errors import BackendMissing
 from occlp.evaluation import formulate, pair_residuals
+from occlp.graph import graph_of, proper_choice
 from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.solvers.backends import LINEAR_BACKENDS, QUADRATIC_BACKENDS, Backend, installed_backend
 from occlp.solvers.base import Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.feasibility import closest, mended
 from occlp.solvers.kl_dual import reference_of, soft_policy
 from occlp.solvers.multichain_program import build_program, multichain_program
-from occlp.solvers.scaled_program import ANSWERED, BACKEND_OPTIONS, Answer, Backend, ScaledProgram, support
+from occlp.solvers.scaled_program import Answer, solve_scaled, support
 from occlp.solvers.total_program import total_program
 from occlp.standard import StandardForm, flow_matrix
 from occlp.terms import JointTerm, PolicyTerm, TotalVariation, Utility, WorstCase
 
 #: Utilities (or none) that make no more than a linear program.
 POLYHEDRAL = (NoneType, TotalVariation, WorstCase)
-#: Backends for linear programs.
-LINEAR_BACKENDS = ("CBC", "GLOP", "GLPK", "GLPK_MI", "HIGHS", "PDLP", "SCIPY")
 #: States with less mass than this count as not visited by the program's own occupancy.
 NO_MASS = 1e-9
 
@@ -49,9 +49,16 @@ class OccupancyProgram:
         programs up to 2,000 pairs (a vertex: a deterministic policy), else CLARABEL.
     options : mapping, optional
         Passed to the backend, on top of the accuracies set here.
+    seconds : float, optional
+        Wall-clock time for the backend; `solve` puts what its own limit leaves here. What the backend has when the
+        time is up is judged like any answer.
 
     Notes
     -----
+    What cvxpy makes of a program is kept as long as the model lives: a question with the same transitions and
+    constraints of the same kind, but other rewards, bounds, strengths or start, is not compiled again. With
+    ``start=`` a backend that can goes on from its last answer; the last digits then depend on what that was.
+
     The program is scaled before the backend sees it (rewards to size one, mass to the number of pairs,
     flow rows to size one), because backends work with absolute tolerances near 1e-8. Whatever the
     backend says, the answer is judged by the certificate and, where its last digits are missing,
@@ -60,6 +67,7 @@ class OccupancyProgram:
 
     backend: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    seconds: float | None = None
 
     several_classes: ClassVar[bool] = True
 
@@ -75,7 +83,7 @@ class OccupancyProgram:
         """
         settings = [problem.regularizer, problem.utility, *(one.utility for one in problem.concave_limits.values())]
         linear = all(isinstance(setting, (*POLYHEDRAL, Utility)) for setting in settings)
-        if self._backend(problem) in LINEAR_BACKENDS and not linear:
+        if self._backend(problem) in (*LINEAR_BACKENDS, *QUADRATIC_BACKENDS) and not linear:
             return f"the backend {self.backend} has no logarithms; CLARABEL has"
         return None
 
@@ -114,19 +122,24 @@ class OccupancyProgram:
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield once: the policy of the backend's occupancy, with its duals as values."""
-        backend = Backend(self._backend(problem), self.options)
-        options = {**BACKEND_OPTIONS.get(backend.name, {}), **self.options}
+        deadline = None if self.seconds is None else time.perf_counter() + self.seconds
+        backend = Backend(self._backend(problem), self.options, deadline, warm=start is not None)
         if problem.criterion == "total":
-            yield from total_program(problem, backend.name, options)
-            return
-        if has_several(problem):
-            yield from multichain_program(problem, backend.name, options)
-            return
+            yield from total_program(problem, backend)
+        elif has_several(problem):
+            yield from multichain_program(problem, backend)
+        else:
+            yield from self._normalized(problem, backend, tol, rng)
+
+    def _normalized(
+        self, problem: Problem, backend: Backend, tol: float, rng: np.random.Generator
+    ) -> Iterator[Iterate]:
+        """Yield the answer of the program of occupancies that sum to one."""
         form = formulate(problem)
         if form.concave:
             yield from self._concave(problem, form, backend, tol)
             return
-        answer = _solve_scaled(form, backend)
+        answer = solve_scaled(form, backend)
         if answer is None:  # the backend says that the constraints cannot be met; the proof is not left to it
             if form.term is not None:
                 Decomposition().feasible_start(problem)
@@ -134,11 +147,12 @@ class OccupancyProgram:
             yield from Decomposition().iterate(problem, tol=tol, rng=rng)
             return
         yield _iterate(problem, form, backend, answer)
+        backend.stop_at(answer.status)
 
     def _concave(self, problem: Problem, form: StandardForm, backend: Backend, tol: float) -> Iterator[Iterate]:
         """Yield the answer of the backend, then what can be mended of it; raises the proof where there is none."""
         try:
-            answer = _solve_scaled(form, backend)
+            answer = solve_scaled(form, backend)
         except SolverFailure:
             closest(problem, backend).raise_proof()
             raise
@@ -149,44 +163,17 @@ class OccupancyProgram:
             return
         first = _iterate(problem, form, backend, answer)
         yield first
+        backend.stop_at(answer.status)
         yield from mended(problem, backend, first, tol)
 
     def _backend(self, problem: Problem) -> str:
         """Name of the backend; raises `BackendMissing` when it is not installed."""
-        cvxpy = load_cvxpy()
-        installed = cvxpy.installed_solvers()
-        if self.backend is None:
-            utilities = [problem.utility, *(limit.utility for limit in problem.concave_limits.values())]
-            linear = problem.regularizer is None and all(isinstance(one, POLYHEDRAL) for one in utilities)
-            small = linear and problem.mdp.n_pairs <= 2000
-            return "HIGHS" if small and "HIGHS" in installed else "CLARABEL"
-        name = self.backend.upper()
-        if name not in installed:
-            raise BackendMissing(
-                f"the cvxpy backend {self.backend!r} is not installed. Installed are {', '.join(sorted(installed))}."
-            )
-        return name
-
-
-def _solve_scaled(form: StandardForm, backend: Backend) -> Answer | None:
-    """The backend's answer, or None where it says that the constraints cannot be met."""
-    cvxpy = load_cvxpy()
-    program = ScaledProgram(form)
-    objective, weight = form.rewards[program.kept] @ program.variable, 1.0
-    if form.term is not None:
-        objective = objective + program.mass * form.term.expression(program.variable / program.mass, program.kept)
-        weight = 1.0 / max(1.0, form.term.spread)
-    limits = [row == 0 if same else row <= 0 for row, same in zip(program.rows, form.limits.equal, strict=True)]
-    limits += [margin >= 0 for margin in program.margins]
-    status = backend.solve(cvxpy.Problem(cvxpy.Maximize(weight * objective), [*program.feasible, *limits]))
-    if limits and status in ("infeasible", "infeasible_inaccurate", "infeasible_or_unbounded"):
-        return None
-    if status not in ANSWERED:
-        raise SolverFailure(
-            f"the backend {backend.name} says {status!r}, but this program always has an optimum. "
-            "Try another backend, or PolicyIteration."
-        )
-    return program.read(backend, status, [limit.dual_value for limit in limits], weight)
+        if self.backend is not None:
+            return installed_backend(self.backend)
+        utilities = [problem.utility, *(limit.utility for limit in problem.concave_limits.values())]
+        linear = problem.regularizer is None and all(isinstance(one, POLYHEDRAL) for one in utilities)
+        small = linear and problem.mdp.n_pairs <= 2000
+        return "HIGHS" if small and "HIGHS" in load_cvxpy().installed_solvers() else "CLARABEL"
 
 
 def _iterate(problem: Problem, form: StandardForm, backend: Backend, answer: Answer) -> Iterate:
@@ -201,7 +188,7 @@ def _iterate(problem: Problem, form: StandardForm, backend: Backend, answer: Ans
 
 
 def _policy(problem: Problem, form: StandardForm, answer: Answer) -> Policy:
-    """Policy of an answer: from the occupancy, greedy in the values where there is no mass; with KL from the duals."""
+    """Policy of an answer: from the occupancy, greedy in the values where there is none; with KL from the duals."""
     pairs = problem.mdp.pairs
     rewards = form.rewards - answer.prices[: len(form.limits.names)] @ form.limits.rows
     for limit, price in zip(form.concave, answer.prices[len(form.limits.names) :], strict=True):
@@ -216,7 +203,11 @@ def _policy(problem: Problem, form: StandardForm, answer: Answer) -> Policy:
     first = form.start[:-1]
     top = np.maximum.reduceat(scores, first)
     best = np.flatnonzero(scores == top[form.states])
-    greedy = Policy.from_choice(pairs, best[np.searchsorted(best, first)])
+    choice = best[np.searchsorted(best, first)]
     occupancy = np.maximum(answer.occupancy, 0.0)
-    sums = np.add.reduceat(occupancy, first)[form.states]
-    return Policy.from_occupancy(pairs, np.where(sums > NO_MASS, occupancy, 0.0), greedy)
+    visited = np.add.reduceat(occupancy, first) > NO_MASS
+    if form.rest == 0:  # undiscounted: states without mass are passed through, on the way to those that have some
+        way = proper_choice(graph_of(problem.mdp), visited)
+        choice = np.where(way >= 0, way, choice)
+    elsewhere = Policy.from_choice(pairs, choice)
+    return Policy.from_occupancy(pairs, np.where(visited[form.states], occupancy, 0.0), elsewhere)

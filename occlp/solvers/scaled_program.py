@@ -3,63 +3,29 @@
 Backends work with absolute tolerances near 1e-8, so the mass is the number of pairs and flow rows have size
 one. A constraint f(d) ≥ b is put on a copy z of d: the dual of z = d, divided by the price, is a
 supergradient of f that goes with the other duals, which the gradient at an inexact answer does not.
+
+Its numbers are parameters, so that one compiled program serves all questions of its structure.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
 from occlp._typing import AnyArray, FloatArray
 from occlp.convex import load_cvxpy
-from occlp.solvers.base import SolverFailure
+from occlp.solvers.backends import ANSWERED, INFEASIBLE, Backend
+from occlp.solvers.programs import LimitRows, borrowed, digest
 from occlp.standard import StandardForm, flow_matrix
 
-#: Options that ask each backend for the accuracy it can reach.
-BACKEND_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "CLARABEL": {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10},
-        "HIGHS": {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-        "SCS": {"eps_abs": 1e-7, "eps_rel": 1e-7, "max_iters": 20_000},
-    }
-)
-#: Statuses of cvxpy under which an answer exists; whether it is any good is not theirs to say.
-ANSWERED = ("optimal", "optimal_inaccurate", "user_limit")
 #: An answer whose flow is off by more than this (of a total mass of one) is not an answer.
 GROSS_RESIDUAL = 1e-3
 #: Numbers of a backend beyond this are taken for garbage.
 LARGEST_NUMBER = 1e150
 #: Prices (of constraints of size one) below this are nothing but the backend's tolerance.
 NO_PRICE = 1e-12
-
-
-@dataclass(frozen=True)
-class Backend:
-    """A cvxpy backend and what it is told."""
-
-    name: str
-    options: Mapping[str, Any]
-
-    def solve(self, program: Any) -> str:
-        """Solve a cvxpy problem; returns the status, raises `SolverFailure` when the backend breaks down."""
-        run_program(program, self.name, {**BACKEND_OPTIONS.get(self.name, {}), **self.options})
-        return str(program.status)
-
-
-def run_program(program: Any, backend: str, options: Mapping[str, Any]) -> None:
-    """Let a backend solve a cvxpy problem; raises `SolverFailure` when it breaks down."""
-    cvxpy = load_cvxpy()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "may be inaccurate": the certificate decides
-            program.solve(solver=backend, **options)
-    except (cvxpy.error.SolverError, ArithmeticError, ValueError, TypeError, RuntimeError) as error:
-        raise SolverFailure(f"the backend {backend} failed: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,75 +40,117 @@ class Answer:
     status: str
 
 
-class ScaledProgram:
-    """Variable, flow rows and the values of the constraints, for one standard form."""
+def solve_scaled(form: StandardForm, backend: Backend) -> Answer | None:
+    """The backend's answer, or None where it says that the constraints cannot be met."""
+    with borrowed(form.transitions.data, _key("optimum", form, backend), lambda: ScaledProgram(form)) as program:
+        status = program.solve(form, backend)
+        if form.names and status in INFEASIBLE:
+            return None
+        if status not in ANSWERED:
+            raise backend.failure(
+                status,
+                f"the backend {backend.name} says {status!r}, but this program always has an optimum. "
+                "Try another backend, or PolicyIteration.",
+            )
+        return program.read(form, backend, status)
 
-    def __init__(self, form: StandardForm) -> None:
+
+def solve_widest(form: StandardForm, backend: Backend, *, strict: bool) -> Answer:
+    """The backend's occupancy that keeps all constraints by the most, or breaks them the least."""
+    key = _key(f"widest {strict}", form, backend)
+    with borrowed(form.transitions.data, key, lambda: ScaledProgram(form, widest=True, strict=strict)) as program:
+        status = program.solve(form, backend)
+        if status not in ANSWERED:
+            words = f"the backend {backend.name} says {status!r}, but this program always has an optimum."
+            raise backend.failure(status, words)
+        return program.read(form, backend, status)
+
+
+class ScaledProgram:
+    """The compiled program of one structure: maximise r·d + f(d), or, if `widest`, the least margin of the limits."""
+
+    def __init__(self, form: StandardForm, *, widest: bool = False, strict: bool = False) -> None:
         cvxpy = load_cvxpy()
-        self.form = form
         self.kept, self.states = support(form)
         self.flow = flow_matrix(form)[self.states][:, self.kept].tocsr()
-        self.mass = float(len(self.kept))
+        size, self.mass = len(self.kept), float(len(self.kept))
         sizes = abs(self.flow).max(axis=1).toarray().ravel()
         self.row_scale = 1.0 / np.where(sizes > 0, sizes, 1.0)  # a state that nothing leaves or enters, undiscounted
-        self.variable = cvxpy.Variable(len(self.kept), name="scaled_occupancy")
-        inflow = self.mass * self.row_scale * form.rest * form.initial[self.states]
-        self.flow_rows = self.flow.multiply(self.row_scale[:, None]).tocsr() @ self.variable == inflow
+        self.variable, self.inflow = cvxpy.Variable(size, name="scaled_occupancy"), cvxpy.Parameter(len(self.states))
+        self.flow_rows = self.flow.multiply(self.row_scale[:, None]).tocsr() @ self.variable == self.inflow
         self.total = cvxpy.sum(self.variable) == self.mass
-        self.copies = [cvxpy.Variable(len(self.kept)) for _ in form.concave]
+        self.widest, constraints = widest, [self.flow_rows, self.total, self.variable >= 0]
+        short = cvxpy.Variable(name="violation") if widest else 0.0  # negative: the margin by which everything is kept
+        slack = short * np.ones(max(len(form.limits.names), 1)) if widest else None
+        self.rows = LimitRows(form.limits, self.variable, slack, strict=strict)
+        self.copies = [cvxpy.Variable(size) for _ in form.concave]
         self.links = [copy == self.variable for copy in self.copies]
-
-    @property
-    def feasible(self) -> list[Any]:
-        """What makes the variable an occupancy, and the copies copies of it."""
-        return [self.flow_rows, self.total, self.variable >= 0, *self.links]
-
-    @property
-    def rows(self) -> list[Any]:
-        """Values of the linear constraints, which must not be positive (or vanish)."""
-        return [row[self.kept] @ self.variable for row in self.form.limits.rows]
-
-    @property
-    def margins(self) -> list[Any]:
-        """Values of the concave constraints in sizes of their functions, which must not be negative."""
-        return [
-            (self.mass / limit.term.spread) * (limit.term.expression(copy / self.mass, self.kept) - limit.bound)
-            for limit, copy in zip(self.form.concave, self.copies, strict=True)
+        # Concave constraints in sizes of their functions, factor · f(z) − level.
+        self.factors = [cvxpy.Parameter(nonneg=True) for _ in form.concave]
+        self.levels = [cvxpy.Parameter() for _ in form.concave]
+        self.margins = [
+            factor * limit.term.unit_expression(copy / self.mass, self.kept) - level >= -short
+            for limit, copy, factor, level in zip(form.concave, self.copies, self.factors, self.levels, strict=True)
         ]
+        constraints += [*self.links, *self.rows.constraints, *self.margins]
+        if widest:
+            self.program = cvxpy.Problem(cvxpy.Maximize(-short), [*constraints, short >= -self.mass])
+            return
+        self.rewards = cvxpy.Parameter(size)
+        objective = self.rewards @ self.variable
+        if form.term is not None:
+            self.strength = cvxpy.Parameter(nonneg=True)
+            objective += self.strength * form.term.unit_expression(self.variable / self.mass, self.kept)
+        self.program = cvxpy.Problem(cvxpy.Maximize(objective), constraints)
 
-    def read(self, backend: Backend, status: str, duals: Sequence[Any], weight: float) -> Answer:
-        """Scale the backend's numbers back; `duals` are those of the constraints, in the form's order.
+    def solve(self, form: StandardForm, backend: Backend) -> str:
+        """Set the numbers of a question and run the backend; returns its status."""
+        self.weight = 1.0 if self.widest or form.term is None else 1.0 / max(1.0, form.term.spread)
+        self.inflow.value = self.mass * self.row_scale * form.rest * form.initial[self.states]
+        self.rows.fill(form.limits.rows[:, self.kept], form.limits.bounds)
+        for limit, factor, level in zip(form.concave, self.factors, self.levels, strict=True):
+            factor.value = self.mass * limit.term.strength / limit.term.spread
+            level.value = self.mass * limit.bound / limit.term.spread
+        if not self.widest:
+            self.rewards.value = self.weight * form.rewards[self.kept]
+            if form.term is not None:
+                self.strength.value = self.weight * self.mass * form.term.strength
+        return backend.solve(self.program)
 
-        Raises `SolverFailure` for numbers that are no answer.
-        """
-        form, name = self.form, backend.name
-        found = [self.variable.value, self.flow_rows.dual_value, self.total.dual_value]
-        found += [*duals, *(link.dual_value for link in self.links)]
+    def read(self, form: StandardForm, backend: Backend, status: str) -> Answer:
+        """Scale the backend's numbers back; raises `SolverFailure` for numbers that are no answer."""
+        name = backend.name
+        found = [self.variable.value, self.flow_rows.dual_value, self.total.dual_value, self.rows.prices]
+        found += [part.dual_value for part in (*self.margins, *self.links)]
         parts = [np.asarray(part, dtype=np.float64) for part in found]
         if any(not (np.abs(part) < LARGEST_NUMBER).all() for part in parts):
-            raise SolverFailure(f"the backend {name} says {status!r} but returned no finite numbers.")
+            raise backend.failure(status, f"the backend {name} says {status!r} but returned no finite numbers.")
         solution = parts[0] / self.mass
         residual = float(np.abs(self.flow @ solution - form.rest * form.initial[self.states]).sum())
         worst = max(residual, abs(float(solution.sum()) - 1.0), -float(solution.min()))
         if worst > GROSS_RESIDUAL:
-            raise SolverFailure(
-                f"the backend {name} says {status!r}, but its occupancy breaks the constraints by {worst:.2g}."
-            )
+            words = f"the backend {name} says {status!r}, but its occupancy breaks the constraints by {worst:.2g}."
+            raise backend.failure(status, words)
         occupancy, values = np.zeros(form.n_pairs), np.zeros(form.n_states)
         occupancy[self.kept] = solution
-        values[self.states] = self.row_scale * parts[1] / weight
-        prices = form.feasible_prices(np.array([part.item() for part in parts[3 : 3 + len(duals)]]) / weight)
+        values[self.states] = self.row_scale * parts[1] / self.weight
+        margins = np.array([part.item() for part in parts[4 : 4 + len(self.margins)]])
+        prices = form.feasible_prices(np.append(parts[3], margins) / self.weight)
+        slopes = self._slopes(form, prices, parts[4 + len(self.margins) :])
+        return Answer(occupancy, values, prices, slopes, float(parts[2]) / self.weight, status)
+
+    def _slopes(self, form: StandardForm, prices: FloatArray, duals: list[FloatArray]) -> dict[str, FloatArray]:
+        """Supergradients of the concave constraints that have a price; their prices are put into the user's units."""
         slopes = {}
-        for k, (limit, dual) in enumerate(zip(form.concave, parts[3 + len(duals) :], strict=True)):
-            position = len(form.limits.names) + k
+        for position, (limit, dual) in enumerate(zip(form.concave, duals, strict=True), len(form.limits.names)):
             if prices[position] <= NO_PRICE:
                 prices[position] = 0.0
                 continue
             prices[position] /= limit.term.spread
-            slope = dual / (weight * prices[position])
+            slope = dual / (self.weight * prices[position])
             slopes[limit.name] = np.full(form.n_pairs, float(slope.max()))
             slopes[limit.name][self.kept] = slope
-        return Answer(occupancy, values, prices, slopes, float(parts[2]) / weight, status)
+        return slopes
 
 
 def support(form: StandardForm) -> tuple[AnyArray, AnyArray]:
@@ -151,3 +159,13 @@ def support(form: StandardForm) -> tuple[AnyArray, AnyArray]:
         return np.arange(form.n_pairs), np.arange(form.n_states)
     kept = np.flatnonzero(form.term.support)
     return kept, np.unique(form.states[kept])
+
+
+def _key(kind: str, form: StandardForm, backend: Backend) -> bytes | None:
+    """All that is fixed in a compiled program; None where a term may change unseen."""
+    terms = [*(() if form.term is None else (form.term,)), *(limit.term for limit in form.concave)]
+    identities = [term.identity() for term in terms]
+    if any(identity is None for identity in identities):
+        return None
+    fixed = (form.start, form.transitions, form.discount, form.rest, form.limits.equal, form.term is None)
+    return digest(kind, backend.name, *fixed, *(part for identity in identities for part in identity or ()))

@@ -6,8 +6,8 @@ the constraints, policy iteration on the priced rewards finds the values that pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,11 @@ from occlp.convex import load_cvxpy
 from occlp.graph import reachable
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.solvers.backends import ANSWERED, INFEASIBLE, Backend
 from occlp.solvers.base import InfeasibleTotal, InfiniteProof, Iterate, SolverFailure
-from occlp.solvers.scaled_program import ANSWERED, run_program
+from occlp.solvers.programs import LimitRows, borrowed, digest
 from occlp.solvers.total_iteration import begin, lift
+from occlp.standard import Limits
 from occlp.total.bound import TotalBound, bound_total
 from occlp.total.form import TotalForm, without_rewards
 from occlp.total.improvement import Unending, improvements
@@ -40,17 +42,18 @@ class _Answer:
     status: str
 
 
-def total_program(problem: Problem, backend: str, options: Mapping[str, Any]) -> Iterator[Iterate]:
+def total_program(problem: Problem, backend: Backend) -> Iterator[Iterate]:
     """Yield once: the policy of the program's visits, with values and prices that prove it."""
     reduction, _ = begin(problem, None)
+    flow = _Flow.of(reduction, problem.mdp.transitions.data)
     try:
-        answer = _solve(reduction, backend, options, reduction.form.rewards)
+        answer = _solve(flow, backend, reduction.form.limits)
     except Unending as trap:
         raise InfiniteProof(lift(problem, reduction, trap.choice), unending=True) from None
     if answer is None:
-        raise _infeasible(problem, reduction, backend, options)
+        raise _infeasible(problem, flow, backend)
     form = reduction.total.base
-    answer = _sharpen(reduction, answer)
+    answer = _sharpen(flow, answer)
     elsewhere, values, bound = _proof(reduction.total, answer.prices)
     probabilities = policy_of_visits(reduction, answer.visits, elsewhere)
     if probabilities is None:
@@ -63,80 +66,105 @@ def total_program(problem: Problem, backend: str, options: Mapping[str, Any]) ->
         Policy.from_pairs(problem.mdp.pairs, probabilities),
         values=factor * values,
         multipliers=to_multipliers(form, bound.prices),
-        claims={"backend": backend, "status": answer.status},
+        claims={"backend": backend.name, "status": answer.status},
     )
+    backend.stop_at(answer.status)
 
 
-def _program(reduction: Reduction) -> tuple[Any, FloatArray, AnyArray, AnyArray]:
-    """Flow matrix, right-hand side, and the pairs and nodes of the program."""
-    form = reduction.form
-    # Elsewhere visits could go round in circles that no policy enters.
-    live = ~reduction.fixed & reachable(reduction.graph, form.initial > 0)
-    nodes, pairs = np.flatnonzero(live), np.flatnonzero(live[form.states])
-    own = sparse.csr_array(
-        (np.ones(len(pairs)), (np.arange(len(pairs)), form.states[pairs])), shape=(len(pairs), form.n_states)
-    )
-    flow = sparse.csr_array((own - form.transitions[pairs]).T)[nodes]
-    return flow, form.initial[nodes], pairs, nodes
+@dataclass(frozen=True, eq=False)
+class _Flow:
+    """The flow equations of a question, x(s) − Σ x p = μ0(s), on the part that is reached and lasts."""
+
+    reduction: Reduction
+    model: FloatArray  # probabilities of the model, to which compiled programs belong
+    matrix: Any  # csr_array [nodes, flow pairs]
+    source: FloatArray  # [nodes]
+    pairs: AnyArray  # [flow pairs], positions in the form
+    nodes: AnyArray  # [nodes]
+
+    @classmethod
+    def of(cls, reduction: Reduction, model: FloatArray) -> _Flow:
+        """The equations of a reduced question."""
+        form = reduction.form
+        # Elsewhere visits could go round in circles that no policy enters.
+        live = ~reduction.fixed & reachable(reduction.graph, form.initial > 0)
+        nodes, pairs = np.flatnonzero(live), np.flatnonzero(live[form.states])
+        own = sparse.csr_array(
+            (np.ones(len(pairs)), (np.arange(len(pairs)), form.states[pairs])), shape=(len(pairs), form.n_states)
+        )
+        matrix = sparse.csr_array((own - form.transitions[pairs]).T)[nodes]
+        return cls(reduction, model, matrix, form.initial[nodes], pairs, nodes)
+
+    @property
+    def earned(self) -> FloatArray:
+        """Rewards with what the end is worth paid on entering it, [flow pairs]."""
+        form, ends = self.reduction.form, np.where(self.reduction.fixed, self.reduction.ends, 0.0)
+        return np.asarray(form.rewards + form.transitions @ ends)[self.pairs]
 
 
-def _earned(reduction: Reduction, rewards: FloatArray) -> FloatArray:
-    """Rewards with what the end is worth paid on entering it, [pairs]."""
-    return np.asarray(rewards + reduction.form.transitions @ np.where(reduction.fixed, reduction.ends, 0.0))
+class _Program:
+    """The compiled program of some flow equations; if `elastic`, it minimises the violation of the limits instead."""
+
+    def __init__(self, matrix: Any, limits: Limits, *, elastic: bool) -> None:
+        cvxpy = load_cvxpy()
+        size = matrix.shape[1]
+        self.visits = cvxpy.Variable(size, nonneg=True)
+        self.source, self.rewards = cvxpy.Parameter(matrix.shape[0]), cvxpy.Parameter(size)
+        broken = cvxpy.Variable(len(limits.names), nonneg=True) if elastic else None
+        self.rows = LimitRows(limits, self.visits, broken)
+        objective = self.rewards @ self.visits if broken is None else -cvxpy.sum(broken)
+        rules = [matrix @ self.visits == self.source, *self.rows.constraints]
+        self.program = cvxpy.Problem(cvxpy.Maximize(objective), rules)
+
+    def solve(self, flow: _Flow, limits: Limits, backend: Backend) -> str:
+        """Set the numbers of a question and run the backend; returns its status."""
+        self.source.value, self.rewards.value = flow.source, flow.earned
+        self.rows.fill(limits.rows[:, flow.pairs], limits.bounds)
+        return backend.solve(self.program)
 
 
-def _solve(
-    reduction: Reduction, backend: str, options: Mapping[str, Any], rewards: FloatArray, *, elastic: bool = False
-) -> _Answer | None:
+def _solve(flow: _Flow, backend: Backend, limits: Limits, *, elastic: bool = False) -> _Answer | None:
     """Solve the program; with `elastic`, minimise the violation of the constraints instead. None: infeasible."""
-    cvxpy = load_cvxpy()
-    form, limits = reduction.form, reduction.form.limits
-    flow, source, pairs, _ = _program(reduction)
-    if not len(pairs):  # the process ends at once
+    form = flow.reduction.form
+    if not len(flow.pairs):  # the process ends at once
         return _Answer(np.zeros(form.n_pairs), np.zeros(len(limits.names)), "optimal")
-    visits = cvxpy.Variable(len(pairs), nonneg=True)
-    rules = [flow @ visits == source]
-    broken = cvxpy.Variable(len(limits.names), nonneg=True) if elastic else np.zeros(len(limits.names))
-    rows = []
-    for k, row in enumerate(limits.rows):
-        value = row[pairs] @ visits - limits.bounds[k]
-        rows.append([value <= broken[k], -value <= broken[k]] if limits.equal[k] else [value <= broken[k]])
-    objective = -cvxpy.sum(broken) if elastic else _earned(reduction, rewards)[pairs] @ visits
-    program = cvxpy.Problem(cvxpy.Maximize(objective), [*rules, *(one for pair in rows for one in pair)])
-    run_program(program, backend, options)
-    if rows and program.status in ("infeasible", "infeasible_inaccurate", "infeasible_or_unbounded"):
+    key = digest("total", elastic, backend.name, flow.matrix, limits.equal)
+    with borrowed(flow.model, key, lambda: _Program(flow.matrix, limits, elastic=elastic)) as program:
+        status = program.solve(flow, limits, backend)
+        visits, prices = program.visits.value, program.rows.prices
+    if limits.names and status in INFEASIBLE:
         return None
-    if program.status in ("unbounded", "unbounded_inaccurate") and not rows:
-        for _ in improvements(reduction, rewards):  # raises with the proof, where there is one
+    if status in ("unbounded", "unbounded_inaccurate") and not limits.names:
+        for _ in improvements(flow.reduction, form.rewards):  # raises with the proof, where there is one
             pass
-    if program.status not in ANSWERED or visits.value is None:
-        raise SolverFailure(f"the backend {backend} says {program.status!r}. Try another backend.")
+    if status not in ANSWERED or visits is None:
+        raise backend.failure(status, f"the backend {backend.name} says {status!r}. Try another backend.")
     found = np.zeros(form.n_pairs)
-    found[pairs] = np.maximum(np.asarray(visits.value, dtype=np.float64), 0.0)
-    duals = [[float(np.asarray(one.dual_value)) for one in pair] for pair in rows]
-    prices = np.array([pair[0] - (pair[1] if len(pair) > 1 else 0.0) for pair in duals])
+    found[flow.pairs] = np.maximum(np.asarray(visits, dtype=np.float64), 0.0)
     if not (np.isfinite(found).all() and np.isfinite(prices).all()):
-        raise SolverFailure(f"the backend {backend} says {program.status!r} but returned no finite numbers.")
-    return _Answer(found, prices, str(program.status))
+        words = f"the backend {backend.name} says {status!r} but returned no finite numbers."
+        raise backend.failure(status, words)
+    return _Answer(found, prices, status)
 
 
-def _sharpen(reduction: Reduction, answer: _Answer) -> _Answer:
+def _sharpen(flow: _Flow, answer: _Answer) -> _Answer:
     """Recompute a vertex from its basis, where the answer shows one: backends stop near 1e-9."""
-    form, limits = reduction.form, reduction.form.limits
-    flow, source, pairs, nodes = _program(reduction)
+    form, pairs = flow.reduction.form, flow.pairs
+    limits = form.limits
     used = np.flatnonzero(answer.visits[pairs] > 1e-9 * max(1.0, float(answer.visits.max(initial=0.0))))
     tight = np.flatnonzero(limits.equal | (np.abs(answer.prices) > 1e-9))
     seen = np.unique(form.states[pairs[used]])
-    rows = np.searchsorted(nodes, seen)
+    rows = np.searchsorted(flow.nodes, seen)
     if not len(used) or len(used) != len(seen) + len(tight):
         return answer
-    system = sparse.vstack([flow[rows][:, used], sparse.csr_array(limits.rows[tight][:, pairs[used]])], format="csc")
+    binding = sparse.csr_array(limits.rows[tight][:, pairs[used]])
+    system = sparse.vstack([flow.matrix[rows][:, used], binding], format="csc")
     try:
         factors: Any = splu(system)
     except RuntimeError:  # singular
         return answer
-    exact = factors.solve(np.concatenate([source[rows], limits.bounds[tight]]))
-    duals = factors.solve(_earned(reduction, form.rewards)[pairs[used]], "T")
+    exact = factors.solve(np.concatenate([flow.source[rows], limits.bounds[tight]]))
+    duals = factors.solve(flow.earned[used], "T")
     before = answer.visits[pairs[used]]
     if not (np.isfinite(exact).all() and np.abs(exact - before).max() <= 1e-5 * max(1.0, float(before.max()))):
         return answer
@@ -178,33 +206,31 @@ def _priced_optimum(total: TotalForm, prices: FloatArray) -> tuple[IntArray, Flo
     return reduction.lift(choice), reduction.to_states(values)
 
 
-def _infeasible(problem: Problem, reduction: Reduction, backend: str, options: Mapping[str, Any]) -> SolverFailure:
+def _infeasible(problem: Problem, flow: _Flow, backend: Backend) -> SolverFailure:
     """The proof that no policy keeps the constraints, by the prices of the least violation; or a failure."""
-    answer, proof = _least_violation(reduction, backend, options, np.arange(len(reduction.form.limits.names)))
+    reduction, names = flow.reduction, flow.reduction.form.limits.names
+    answer, proof = _least_violation(flow, backend, np.arange(len(names)))
     if proof is None:
-        return SolverFailure(f"the backend {backend} says 'infeasible', but its prices do not prove it.")
+        return SolverFailure(f"the backend {backend.name} says 'infeasible', but its prices do not prove it.")
     found = policy_of_visits(reduction, answer.visits, reduction.lift(reduction.proper_choice))
     nearest = lift(problem, reduction, reduction.proper_choice)
     policy = nearest if found is None else Policy.from_pairs(problem.mdp.pairs, found)
-    conflict = list(range(len(reduction.form.limits.names)))
+    conflict = list(range(len(names)))
     for k in list(conflict):
         fewer = np.array([other for other in conflict if other != k], dtype=np.int64)
-        if len(fewer) and _least_violation(reduction, backend, options, fewer)[1] is not None:
+        if len(fewer) and _least_violation(flow, backend, fewer)[1] is not None:
             conflict.remove(k)
-    return InfeasibleTotal(proof, policy, tuple(reduction.form.limits.names[k] for k in conflict))
+    return InfeasibleTotal(proof, policy, tuple(names[k] for k in conflict))
 
 
-def _least_violation(
-    reduction: Reduction, backend: str, options: Mapping[str, Any], among: AnyArray
-) -> tuple[_Answer, TotalBound | None]:
+def _least_violation(flow: _Flow, backend: Backend, among: AnyArray) -> tuple[_Answer, TotalBound | None]:
     """The visits that break some of the constraints least, and the proof that they cannot be kept, if there is one."""
-    limits = reduction.form.limits
-    some = replace(reduction, form=replace(reduction.form, limits=limits.subset(among)))
-    answer = _solve(some, backend, options, np.zeros(some.form.n_pairs), elastic=True)
+    limits = flow.reduction.form.limits
+    answer = _solve(flow, backend, limits.subset(among), elastic=True)
     if answer is None:
-        raise SolverFailure(f"the backend {backend} says 'infeasible' of a program that relaxes every constraint.")
+        raise SolverFailure(f"the backend {backend.name} says 'infeasible' of a program that relaxes every constraint.")
     prices = np.zeros(len(limits.names))
     prices[among] = answer.prices
-    bare = without_rewards(reduction.total)
+    bare = without_rewards(flow.reduction.total)
     _, _, bound = _proof(bare, prices)
     return answer, bound if bound.value < 0 else None

@@ -79,14 +79,17 @@ class Term:
     ----------
     support : BoolArray [pairs]
         Pairs that may carry mass; f is −inf when another one does.
+    strength : float
+        A factor of f: f is the strength times a function that does not depend on it (but for `CustomTerm`'s, 1).
     spread : float
-        Size of f, to which tolerances refer where there is no reward.
+        Size of f, to which tolerances refer where there is no reward; in proportion to the strength.
     smooth : bool
         Whether there is a `hessian`.
     """
 
     support: BoolArray
     spread: float
+    strength: float = 1.0
     smooth: bool = False
 
     def value(self, occupancy: FloatArray) -> float:
@@ -117,7 +120,16 @@ class Term:
 
     def expression(self, occupancy: Any, pairs: Any) -> Any:
         """Return f as a concave cvxpy expression of the variable d over the pairs given by position."""
+        return self.strength * self.unit_expression(occupancy, pairs)
+
+    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
+        """Return f / strength as a concave cvxpy expression."""
         raise NotImplementedError
+
+    def identity(self) -> tuple[Any, ...] | None:
+        """Return all that `unit_expression` depends on, arrays among it, or None where that may change unseen."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("strength", "spread")}
+        return type(self).__name__, *kept, *kept.values()
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """Return the second derivative as a sparse [pairs, pairs] matrix, where f is `smooth`."""

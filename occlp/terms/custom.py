@@ -111,13 +111,16 @@ class CustomTerm(Term):
                 break
         return best[1]
 
-    def expression(self, occupancy: Any, pairs: Any) -> Any:
+    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
         """f(d), with zeros for the pairs left out."""
         kept = np.arange(self.n_pairs)[pairs]
         if len(kept) < self.n_pairs:
             spread = sparse.csr_array((np.ones(len(kept)), (kept, np.arange(len(kept)))), (self.n_pairs, len(kept)))
             occupancy = spread @ occupancy
         return self.function(load_cvxpy().atoms.affine.wraps.nonneg_wrap(occupancy))
+
+    def identity(self) -> None:
+        """None: a function may hold parameters of its own."""
 
     def majorant(self, slope: FloatArray, occupancy: FloatArray) -> Majorant:
         """A mixture of linearisations of f, the nearest to the slope that `best_dual` finds."""

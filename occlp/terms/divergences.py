@@ -151,10 +151,10 @@ class JointTerm(Term):
         weights[keep] = self.prior[keep] * np.exp((scores[keep] - scores[keep].max()) / self.strength)
         return np.asarray(weights / weights.sum())
 
-    def expression(self, occupancy: Any, pairs: Any) -> Any:
-        """−τ Σ rel_entr(d, d0) (``rel_entr``, not ``kl_div``: the latter adds d0 − d)."""
+    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
+        """−Σ rel_entr(d, d0) (``rel_entr``, not ``kl_div``: the latter adds d0 − d)."""
         cvxpy = load_cvxpy()
-        return -self.strength * cvxpy.sum(cvxpy.rel_entr(occupancy, self.prior[pairs]))
+        return -cvxpy.sum(cvxpy.rel_entr(occupancy, self.prior[pairs]))
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ / d on the diagonal."""
@@ -240,14 +240,14 @@ class PolicyTerm(Term):
         weights = self.base * np.exp(shifted)
         return np.asarray(weights / np.add.reduceat(weights, first)[self.states])
 
-    def expression(self, occupancy: Any, pairs: Any) -> Any:
-        """−τ Σ rel_entr(d(s, a), base · d(s))."""
+    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
+        """−Σ rel_entr(d(s, a), base · d(s))."""
         cvxpy = load_cvxpy()
         kept = np.arange(len(self.base))[pairs]
         _, position = np.unique(self.states[kept], return_inverse=True)
         spread = sparse.csr_array((np.ones(len(kept)), (np.arange(len(kept)), position)))
         totals = spread @ (spread.T @ occupancy)
-        return -self.strength * cvxpy.sum(cvxpy.rel_entr(occupancy, cvxpy.multiply(self.base[kept], totals)))
+        return -cvxpy.sum(cvxpy.rel_entr(occupancy, cvxpy.multiply(self.base[kept], totals)))
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ (1/d − 1/d(s) within a state)."""

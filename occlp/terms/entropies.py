@@ -123,13 +123,13 @@ class StateTerm(Term):
         """τ log Σ_s exp(max_a q / τ)."""
         return self.strength * float(logsumexp(np.maximum.reduceat(scores, self.start[:-1]) / self.strength))
 
-    def expression(self, occupancy: Any, pairs: Any) -> Any:
-        """τ Σ entr(d(s))."""
+    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
+        """Σ entr(d(s))."""
         cvxpy = load_cvxpy()
         kept = np.arange(len(self.states))[pairs]
         _, position = np.unique(self.states[kept], return_inverse=True)
         totals = sparse.csr_array((np.ones(len(kept)), (position, np.arange(len(kept))))) @ occupancy
-        return self.strength * cvxpy.sum(cvxpy.entr(totals))
+        return cvxpy.sum(cvxpy.entr(totals))
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ / d(s) within each state."""

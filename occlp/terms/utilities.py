@@ -83,7 +83,7 @@ class VariationTerm(Term):
         top = float(scores.max())
         return top - 1.0 + float(self.target @ np.maximum(scores + 1.0 - top, 0.0))
 
-    def expression(self, occupancy: Any, pairs: Any) -> Any:
+    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
         """−½ norm1(d − t), less ½ t of the pairs left out."""
         cvxpy = load_cvxpy()
         missing = 0.5 * float(self.target.sum() - self.target[pairs].sum())
@@ -160,7 +160,7 @@ class LogTerm(Term):
         """z = w / (c·d)."""
         return np.asarray(self.weights / np.maximum(self.rows @ occupancy, 1e-300))
 
-    def expression(self, occupancy: Any, pairs: Any) -> Any:
+    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
         """Σ w log(c @ d)."""
         cvxpy = load_cvxpy()
         return self.weights @ cvxpy.log(self.rows[:, pairs] @ occupancy)
@@ -240,7 +240,7 @@ class WorstTerm(Term):
         )  # fmt: skip
         return np.full(n, 1.0 / n) if answer.x is None else np.maximum(answer.x[:n], 0.0)
 
-    def expression(self, occupancy: Any, pairs: Any) -> Any:
+    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
         """min(c @ d)."""
         cvxpy = load_cvxpy()
         return cvxpy.min(self.rows[:, pairs] @ occupancy)
