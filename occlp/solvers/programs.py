@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import sparse
 
-from occlp._typing import FloatArray
+from occlp._typing import AnyArray, FloatArray
 from occlp.convex import load_cvxpy
 from occlp.standard import Limits
 
@@ -51,7 +51,7 @@ def borrowed(probabilities: FloatArray, key: Hashable | None, build: Callable[[]
         programs.pop(next(iter(programs)), None)
 
 
-def digest(*parts: bool | int | float | str | FloatArray | sparse.csr_array | None) -> bytes:
+def digest(*parts: bool | int | float | str | AnyArray | sparse.csr_array | None) -> bytes:
     """A digest of plain values, arrays and sparse matrices."""
     found = hashlib.blake2b(digest_size=16)
     for part in parts:
