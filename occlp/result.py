@@ -90,6 +90,28 @@ class History(Mapping[str, FloatArray]):
         return f"History({self.n_rows} rows: {', '.join(self.names)})"
 
 
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Where a run stopped, for ``start=``: its last position, which need not be the best, and its random numbers.
+
+    Attributes
+    ----------
+    state : object
+        Whatever the method carries along.
+    random : mapping
+        State of the bit generator.
+    """
+
+    state: Any
+    random: Mapping[str, Any]
+
+    def generator(self) -> np.random.Generator:
+        """Return a generator that goes on with these random numbers."""
+        bits = getattr(np.random, self.random["bit_generator"])()
+        bits.state = self.random
+        return np.random.Generator(bits)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result(Evaluation):
     """The answer to a question: the returned policy evaluated exactly, with a certificate.
@@ -109,6 +131,8 @@ class Result(Evaluation):
     iterations : int
     samples : int
         Transitions sampled; 0 for exact methods.
+    checkpoint : Checkpoint or None
+        What a run that begins here needs to go on exactly, where the method has it (docs/how-to-choose.md).
     lost : FloatArray [pairs]
         Where the loss J* − J sits: d^π(s, a) · (best − score), pair by pair, normalised scale.
     """
@@ -121,6 +145,7 @@ class Result(Evaluation):
     timing: Timing = field(default_factory=Timing)
     iterations: int = 0
     samples: int = 0
+    checkpoint: Checkpoint | None = None
 
     @property
     def gap(self) -> float:

@@ -16,7 +16,7 @@ from occlp.exact.levels import check_level, raise_level
 from occlp.model import MDP
 from occlp.model.exact import shown
 from occlp.problem import Problem, as_problem
-from occlp.result import Result, Status, Timing
+from occlp.result import Checkpoint, Result, Status, Timing
 from occlp.solvers import default_solver, polisher, refusal
 from occlp.solvers.base import (
     InfeasibleProof,
@@ -114,11 +114,15 @@ def solve(
         both bounds for the model exactly as given; or the optimum as a fraction, with a proof, where it is
         one and the method promises the optimum. The last two need python-flint.
     rng : int or Generator, optional
-        Seed of sampled methods.
+        Seed of sampled methods. Default: the random numbers of ``start``, if it is a result that holds them, else new
+        ones.
     limit : Limit, optional
         When to stop early.
     start : Result or Policy, optional
-        Resume from a policy.
+        Where to begin. The answer is never worse than a result given, and its bound is known from the beginning;
+        policy gradients and saddle points go on exactly where it stopped, with all that they carry along, if the
+        question and the settings (except ``steps``) are the same. Otherwise, and with other methods, a run begins at
+        the policy.
     check : bool
         Whether to raise when the method failed or missed a tolerance it promises.
     progress : callable, optional
@@ -167,7 +171,7 @@ def solve(
     check_level(problem, level)
     reference = None if solver.promises_tol else find_reference(problem, tol)
     result = run(
-        problem, solver, tol=tol, atol=atol, rng=read_generator(rng), limit=limit, start=start,
+        problem, solver, tol=tol, atol=atol, rng=_generator(rng, start), limit=limit, start=start,
         reference=reference, progress=progress, level=level,
     )  # fmt: skip
     if check and result.status is Status.INFEASIBLE:
@@ -217,8 +221,11 @@ def run(
         tracker = TotalTracker(problem, tol, reference if isinstance(reference, TotalBound) else None)
     else:
         tracker = Tracker(problem, tol, reference if isinstance(reference, Reference) else None)
-    job = _Job(solver, tracker, limit or Limit(), atol, began, progress)
+    _remember(tracker, start)
+    job = _Job(solver, tracker, limit or Limit(), atol, began, rng, progress)
     outcome = job.drive(lambda: job.limited_solver.iterate(problem, tol=tol, rng=rng, start=start))
+    if outcome.iterations == 0 and isinstance(start, Result):
+        outcome.checkpoint = start.checkpoint
     elapsed = time.perf_counter() - began
     if outcome.proof is not None:
         certificate, evaluation, message = disprove(problem, outcome.proof)
@@ -251,6 +258,7 @@ def run(
         timing=Timing(total, elapsed, total - elapsed),
         iterations=outcome.iterations,
         samples=outcome.samples,
+        checkpoint=outcome.checkpoint,
     )
 
 
@@ -263,6 +271,7 @@ class _Job:
     limit: Limit
     atol: float
     began: float
+    rng: np.random.Generator
     progress: Callable[[int, float], None] | None
 
     @property
@@ -285,6 +294,8 @@ class _Job:
                 for last in iterates():
                     outcome.iterations, outcome.samples = outcome.iterations + 1, last.samples
                     outcome.note = str(last.claims.get("note", ""))
+                    if last.state is not None:
+                        outcome.checkpoint = Checkpoint(last.state, self.rng.bit_generator.state)
                     if self._finished(last, outcome):
                         break
         except OutOfTime as end:
@@ -353,3 +364,20 @@ def _containing(outcome: Outcome) -> Iterator[None]:
         outcome.stopped = "the user (Ctrl-C)"
     except MemoryError:
         outcome.stopped = "a lack of memory"
+
+
+def _remember(tracker: Tracker | TotalTracker, start: Start) -> None:
+    """Judge the result that a run goes on from, so that the answer is never worse."""
+    if not isinstance(start, Result) or start.certificate.infeasible_by is not None or start.certificate.unending:
+        return
+    known = start.certificate
+    gains = known.gain_values if known.gain_values.size else None
+    claim = Iterate(start.policy, known.values, known.values_low, known.multipliers, gains=gains)
+    tracker.record(claim, None, 0.0)
+
+
+def _generator(rng: int | np.random.Generator | None, start: Start) -> np.random.Generator:
+    """Random numbers as asked for; where nothing is asked, those of the run that is resumed."""
+    if rng is None and isinstance(start, Result) and start.checkpoint is not None:
+        return start.checkpoint.generator()
+    return read_generator(rng)

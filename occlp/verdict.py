@@ -14,7 +14,7 @@ from occlp.model import Pairs
 from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.result import Status
+from occlp.result import Checkpoint, Status
 from occlp.solvers.base import InfeasibleProof, InfeasibleTotal, InfiniteProof, Iterate
 from occlp.solvers.feasibility import minimal_conflict
 from occlp.solvers.policy_iteration import improved
@@ -38,6 +38,7 @@ class Outcome:
     failure: str | None = None
     note: str = ""
     proof: InfeasibleProof | None = None
+    checkpoint: Checkpoint | None = None
     ended: InfiniteProof | InfeasibleTotal | None = None
 
 

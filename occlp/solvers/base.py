@@ -94,6 +94,8 @@ class Iterate:
         Returns figures of the method's own for the history, by name; called only when the iterate is judged.
     claims : mapping
         What the method says of itself (a backend's status, say); kept for messages only.
+    state : object, optional
+        What the method carries along to its next step; a result keeps it, and ``start=result`` brings it back.
     """
 
     policy: Policy
@@ -105,6 +107,7 @@ class Iterate:
     claims: Mapping[str, Any] = field(default_factory=dict)
     gains: FloatArray | None = None  # [S]
     measures: Callable[[], Mapping[str, float]] | None = None
+    state: Any = None
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from occlp.solvers.base import (
     describe,
     start_policy,
 )
+from occlp.solvers.resuming import Saved, carried, fingerprint
 from occlp.standard import flow_matrix
 
 #: Iterations before the first restart, and how much longer each further stretch is.
@@ -112,15 +114,20 @@ class SaddlePoint(FirstOrder):
     ) -> Iterator[Iterate]:
         """Yield the averages after each step, or the start where there are no steps."""
         program = Program(problem)
-        point, ratio, stretch = program.first(start), self.step_ratio, float(FIRST_STRETCH)
-        average = Average(point)
+        resumed, settings = carried(self, problem, start), fingerprint(self)
+        if resumed is not None:
+            point, average, ratio, stretch = resumed
+        else:
+            point = program.first(start)
+            average, ratio, stretch = Average.begin(point), self.step_ratio, float(FIRST_STRETCH)
         for _ in range(self.steps):
             point = program.step(point, ratio)
-            average.join(point)
-            yield program.show(average.point)
+            average = average.join(point)
+            shown = average.point
             if self.restarts and average.count >= stretch:
-                ratio, point = average.ratio(ratio), average.point
-                average, stretch = Average(point), GROWTH * stretch
+                point, ratio = shown, average.ratio(ratio)
+                average, stretch = Average.begin(point), GROWTH * stretch
+            yield program.show(shown, Saved(settings, (point, average, ratio, stretch)))
         if self.steps == 0:
             yield program.show(point)
 
@@ -139,24 +146,31 @@ class Point:
         return np.exp(self.logarithms)
 
 
+@dataclass(frozen=True, eq=False)
 class Average:
-    """Running means of a stretch of iterates, and where the stretch began."""
+    """Sums of values, prices and occupancies over a stretch of iterates, and where the stretch began."""
 
-    def __init__(self, origin: Point) -> None:
-        self.origin, self.count = origin, 0
-        self._sums: tuple[FloatArray, ...] = tuple(np.zeros_like(part) for part in vars(origin).values())
+    origin: Point
+    values: FloatArray  # [S]
+    prices: FloatArray  # [k]
+    occupancy: FloatArray  # [pairs]
+    count: int = 0
 
-    def join(self, point: Point) -> None:
+    @classmethod
+    def begin(cls, origin: Point) -> Average:
+        """Begin a stretch; the origin itself does not count."""
+        return cls(origin, *(np.zeros_like(part) for part in vars(origin).values()))
+
+    def join(self, point: Point) -> Average:
         """Take one more point in."""
-        self.count += 1
-        for total, part in zip(self._sums, (point.values, point.prices, point.occupancy), strict=True):
-            total += part
+        values, prices = self.values + point.values, self.prices + point.prices
+        return Average(self.origin, values, prices, self.occupancy + point.occupancy, self.count + 1)
 
     @property
     def point(self) -> Point:
-        """The mean of values, prices and occupancies."""
-        values, prices, occupancy = (total / self.count for total in self._sums)
-        return Point(values, prices, np.log(np.maximum(occupancy, LEAST_MASS)))
+        """The mean."""
+        mass = np.maximum(self.occupancy / self.count, LEAST_MASS)
+        return Point(self.values / self.count, self.prices / self.count, np.log(mass))
 
     def ratio(self, before: float) -> float:
         """ω for the next stretch: the geometric mean of the last and of the one for which both moved equally far."""
@@ -204,13 +218,13 @@ class Program:
         gains = gains - (2.0 * prices - point.prices) @ limits.rows
         return Point(values, prices, normalized(point.logarithms + gains / (ratio * self.size)))
 
-    def show(self, point: Point, samples: int = 0) -> Iterate:
+    def show(self, point: Point, state: Any = None, samples: int = 0) -> Iterate:
         """The policy, the values and the prices of a point, in the user's units."""
         form = self.form
         policy = Policy.from_occupancy(self.problem.mdp.pairs, point.occupancy)
         return Iterate(
             policy, form.sign * form.scale * point.values, multipliers=to_multipliers(form, point.prices),
-            samples=samples,
+            samples=samples, state=state,
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from occlp._typing import AnyArray, FloatArray
 from occlp.arguments import check_count, check_positive
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Start
+from occlp.solvers.resuming import Saved, carried, fingerprint
 from occlp.solvers.saddle_point import Average, FirstOrder, Point, Program, normalized
 from occlp.standard import StandardForm
 
@@ -83,23 +84,29 @@ class SampledSaddlePoint(FirstOrder):
     ) -> Iterator[Iterate]:
         """Yield the start and then the averages after each step."""
         program = Program(problem)
-        form, point = program.form, program.first(start)
+        form = program.form
         limits = len(form.limits.names)
         multiple = self.value_bound or (2.0 if limits else 1.0) / (2.0 * form.rest)
         box = multiple * (form.reward_range or 1.0)
         game = _Game(form, self.batch)
         value_step, mass_step = self.step_sizes(form, box)
-        average = Average(point)
-        yield program.show(point)
+        resumed, settings = carried(self, problem, start), fingerprint(self)
+        if resumed is not None:
+            point, average = resumed
+        else:
+            point = program.first(start)
+            average = Average.begin(point)
+            yield program.show(point)
         for taken in range(1, self.steps + 1):
-            average.join(point)
+            average = average.join(point)
             slopes, excess, gains = game.draw(point, rng)
             point = Point(
                 np.clip(point.values - value_step * slopes, -box, box),
                 form.limits.feasible_prices(point.prices + value_step * excess),
                 normalized(point.logarithms + mass_step * gains),
             )
-            yield program.show(average.point, samples=2 * self.batch * taken)
+            state = Saved(settings, (point, average))
+            yield program.show(average.point, state, samples=2 * self.batch * taken)
 
     def step_sizes(self, form: StandardForm, box: float) -> tuple[float, float]:
         """Of values and prices, and of the log-occupancy; no single step of the latter exceeds 1."""

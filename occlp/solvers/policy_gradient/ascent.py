@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from occlp.solvers.policy_gradient.estimators.base import form_of
 from occlp.solvers.policy_gradient.measures import Measures
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates import GradientStep, Landscape, Position, Update
+from occlp.solvers.resuming import Saved, carried, fingerprint
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,22 @@ class PolicyGradient:
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
-        """Yield the start and then the policy after each step."""
+        """Yield the start and then the policy after each step; only these, where the run goes on from a result."""
         form, pairs, parametrization = form_of(problem), problem.mdp.pairs, self.parametrization
-        of_policy = self.estimator.prepare(problem, rng)
+        of_policy: Any = self.estimator.prepare(problem, rng)
         landscape = Landscape(
             form, pairs, parametrization,
             lambda theta: of_policy(parametrization.probabilities(pairs, theta)), self.is_sampled,
         )  # fmt: skip
-        parameters = parametrization.initial(pairs, start_policy(problem, start))
-        position: Position | None = Position(parameters, landscape.estimate(parameters))
+        resumed, settings = carried(self, problem, start), fingerprint(self)
+        position: Position | None
+        if resumed is not None:
+            reached, of_policy.memory = resumed
+            last = reached.taken + self.steps
+            position = self.update.step(landscape, reached) if self.steps else None
+        else:
+            parameters, last = parametrization.initial(pairs, start_policy(problem, start)), self.steps
+            position = Position(parameters, landscape.estimate(parameters))
         measures = Measures(problem, landscape, getattr(self.estimator, "trajectories", 0))
         samples = 0
         while position is not None:
@@ -99,8 +107,9 @@ class PolicyGradient:
             samples += estimate.samples
             values = None if estimate.values is None else form.sign * form.scale * estimate.values
             policy = Policy.from_pairs(pairs, landscape.probabilities(position.parameters))
-            yield Iterate(policy, values, samples=samples, measures=partial(measures.of, position))
-            if position.taken == self.steps:
+            state = Saved(settings, (position.bare(), getattr(of_policy, "memory", None)))
+            yield Iterate(policy, values, samples=samples, measures=partial(measures.of, position), state=state)
+            if position.taken == last:
                 return
             position = self.update.step(landscape, position)
 

@@ -84,7 +84,10 @@ class Estimator:
         return None
 
     def prepare(self, problem: Problem, rng: np.random.Generator) -> Callable[[FloatArray], Estimate]:
-        """Return the function for one problem; what a run learns (a critic) lives in it."""
+        """Return the function for one problem; what a run learns (a critic) lives in it.
+
+        If it is an object, its attribute ``memory`` is kept when a run stops, and set when it goes on: plain data.
+        """
         raise NotImplementedError
 
 

@@ -38,12 +38,16 @@ class Exact(Estimator):
         if problem.criterion == "total":
             total = formulate_total(problem)
             return lambda probabilities: _total(total, probabilities)
-        form = formulate(problem)
-        if form.rest > 0 and form.term is None:
-            order, width = band_order(_union_graph(form))
-            if fits_elimination(form.n_states, width):
-                return _SmallModel(form, order, width)
-        return lambda probabilities: _general(form, probabilities)
+        return exact_on(formulate(problem))
+
+
+def exact_on(form: StandardForm) -> Callable[[FloatArray], Estimate]:
+    """Return the exact estimates on a form that is discounted or an average; limits are not looked at."""
+    if form.rest > 0 and form.term is None:
+        order, width = band_order(_union_graph(form))
+        if fits_elimination(form.n_states, width):
+            return _SmallModel(form, order, width)
+    return lambda probabilities: _general(form, probabilities)
 
 
 class _SmallModel:

@@ -14,6 +14,7 @@ from occlp.errors import InvalidProblem
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator, form_of
+from occlp.standard import StandardForm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,20 +72,32 @@ class OffPolicy(Estimator):
             raise InvalidProblem("the data belong to another model: their pairs are not those of the problem.")
         if data.discount != problem.discount:
             raise InvalidProblem(f"the data are discounted by {data.discount}, the problem by {problem.discount}.")
-        first, new = pairs.start[:-1], len(data)
+        return _Reweighting(self.method, data, form)
 
-        def estimate(probabilities: FloatArray) -> Estimate:
-            nonlocal new
-            policy = Policy.from_pairs(pairs, probabilities)
-            ratio = estimate_ratio(data, policy) if self.method == "ratio" else None
-            weights = score_weights(data, policy, method=self.method, ratio=ratio)
-            chance = np.where(probabilities > 0, probabilities, 1.0)
-            slopes = form.sign * form.rest / form.scale * weights / chance
-            slopes = slopes - np.add.reduceat(probabilities * slopes, first)[pairs.states]
-            seen = data.frequencies if ratio is None else ratio.pair_ratio * data.frequencies
-            mass = np.add.reduceat(seen, first)[pairs.states]
-            advantages = np.where(mass > 0, slopes / np.where(mass > 0, mass, 1.0), 0.0)
-            samples, new = new, 0
-            return Estimate(slopes, advantages, mass * probabilities, samples=samples)
 
-        return estimate
+class _Reweighting:
+    """Weighs the data for policy after policy.
+
+    Attributes
+    ----------
+    memory : int
+        Transitions that have not been counted yet: all of them at first, then none.
+    """
+
+    def __init__(self, method: str, data: Dataset, form: StandardForm) -> None:
+        self.method, self.data, self.form = method, data, form
+        self.memory = len(data)
+
+    def __call__(self, probabilities: FloatArray) -> Estimate:
+        data, form, first = self.data, self.form, self.form.start[:-1]
+        policy = Policy.from_pairs(data.pairs, probabilities)
+        ratio = estimate_ratio(data, policy) if self.method == "ratio" else None
+        weights = score_weights(data, policy, method=self.method, ratio=ratio)
+        chance = np.where(probabilities > 0, probabilities, 1.0)
+        slopes = form.sign * form.rest / form.scale * weights / chance
+        slopes = slopes - np.add.reduceat(probabilities * slopes, first)[form.states]
+        seen = data.frequencies if ratio is None else ratio.pair_ratio * data.frequencies
+        mass = np.add.reduceat(seen, first)[form.states]
+        advantages = np.where(mass > 0, slopes / np.where(mass > 0, mass, 1.0), 0.0)
+        samples, self.memory = self.memory, 0
+        return Estimate(slopes, advantages, mass * probabilities, samples=samples)

@@ -163,19 +163,7 @@ class TrajectoryEstimator(Estimator):
 
     def prepare(self, problem: Problem, rng: np.random.Generator) -> Callable[[FloatArray], Estimate]:
         """Return the function that samples; what is learnt lives in it."""
-        learnt, visits = np.zeros(problem.mdp.n_states), np.zeros(problem.mdp.n_states)
-
-        def estimate(probabilities: FloatArray) -> Estimate:
-            nonlocal learnt, visits
-            policy = Policy.from_pairs(problem.mdp, probabilities)
-            sample = self.sample(problem, policy, rng)
-            values = learnt if self.learns else self.values(problem, policy)
-            found = self.gather(problem, sample, self.signals(problem, sample, values), policy.pair_probabilities)
-            if self.learns:
-                learnt, visits = self.learn(problem, sample, learnt, visits)
-            return found
-
-        return estimate
+        return _Sampling(self, problem, rng)
 
     def learn(
         self, problem: Problem, sample: Rollouts, values: FloatArray, visits: FloatArray
@@ -195,6 +183,30 @@ class TrajectoryEstimator(Estimator):
             sample.step_discount, self.trace, weight,
         )  # fmt: skip
         return found
+
+
+class _Sampling:
+    """Samples policy after policy.
+
+    Attributes
+    ----------
+    memory : tuple of FloatArray [S]
+        Values learnt so far, and the visits behind them; replaced and never changed.
+    """
+
+    def __init__(self, estimator: TrajectoryEstimator, problem: Problem, rng: np.random.Generator) -> None:
+        self.estimator, self.problem, self.rng = estimator, problem, rng
+        self.memory = np.zeros(problem.mdp.n_states), np.zeros(problem.mdp.n_states)
+
+    def __call__(self, probabilities: FloatArray) -> Estimate:
+        estimator, problem = self.estimator, self.problem
+        policy = Policy.from_pairs(problem.mdp, probabilities)
+        sample = estimator.sample(problem, policy, self.rng)
+        values = self.memory[0] if estimator.learns else estimator.values(problem, policy)
+        signals = estimator.signals(problem, sample, values)
+        if estimator.learns:
+            self.memory = estimator.learn(problem, sample, *self.memory)
+        return estimator.gather(problem, sample, signals, policy.pair_probabilities)
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,10 @@ class Position:
     step_size: float | None = None
     taken: int = 0
     memory: Any = None
+
+    def bare(self) -> Position:
+        """The same without what cannot be stored, and without samples that are to be counted once."""
+        return replace(self, estimate=replace(self.estimate, parts=None, samples=0))
 
 
 @dataclass(frozen=True, eq=False)
