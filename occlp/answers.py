@@ -22,6 +22,7 @@ from occlp.constraints import Atom, Constraint, LinearExpression
 from occlp.errors import InvalidProblem, OccupancyError, Unsupported
 from occlp.interop import files
 from occlp.model import MDP
+from occlp.plain import plain_array, plain_number
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem, refuse_concave
 from occlp.terms import KL, ConditionalKL, OccupancyEntropy, PolicyEntropy, StateEntropy
@@ -223,12 +224,13 @@ def _decode_limit(mdp: MDP, plain: Any) -> Constraint:
             atom = Atom("name", what, bool(total))
         else:
             atom = Atom("array", mdp.pairs.table(_numbers(what, mdp.n_pairs), 0.0), bool(total))
-        terms.append((float(weight), atom))
-    if plain["relation"] not in ("<=", ">=", "==") or not np.isfinite(plain["bound"]):
-        raise InvalidProblem(f"{plain['relation']!r} {plain['bound']!r} is not a limit")
+        terms.append((plain_number(weight, "a weight"), atom))
+    bound = plain_number(plain["bound"], "a bound")
+    if plain["relation"] not in ("<=", ">=", "==") or not np.isfinite(bound):
+        raise InvalidProblem(f"{plain['relation']!r} {bound!r} is not a limit")
     label = plain["label"]
     expression = LinearExpression(tuple(terms))
-    return Constraint(expression, plain["relation"], float(plain["bound"]), None if label is None else str(label))
+    return Constraint(expression, plain["relation"], bound, None if label is None else str(label))
 
 
 def _decode_term(mdp: MDP, plain: Any) -> Any:
@@ -242,6 +244,7 @@ def _decode_term(mdp: MDP, plain: Any) -> Any:
 
 
 def _numbers(values: Any, count: int) -> Any:
-    if not isinstance(values, list) or not all(isinstance(x, int | float) for x in values) or len(values) != count:
-        raise InvalidProblem(f"the file has no list of {count} numbers where one is needed")
-    return np.array(values, dtype=np.float64)
+    array = plain_array(values, "a list of the file")
+    if len(array) != count:
+        raise InvalidProblem(f"the file has {len(array)} numbers where {count} are needed")
+    return array

@@ -24,6 +24,7 @@ from occlp._typing import FloatArray, frozen
 from occlp.chain import base_value
 from occlp.evaluation import Assessment, pair_residuals
 from occlp.kernels.backup import EPS
+from occlp.plain import plain_array, plain_number, plain_table
 from occlp.problem import Problem
 from occlp.proof import ExactProof
 from occlp.relaxation import Slopes, Values, relaxations
@@ -32,6 +33,12 @@ from occlp.terms import Majorant, Utility
 
 #: Arithmetic that a certificate may be made in.
 LEVELS = ("float", "interval", "exact")
+#: Fields of a certificate that are numbers, and those that are lists of numbers.
+_NUMBERS = ("lower", "upper", "gap", "rounding", "size", "spread", "shift", "violation")
+_ARRAYS = (
+    "values", "values_low", "policy_values", "policy_values_low", "reduced_costs", "dual", "gain_values",
+    "policy_gain_values",
+)  # fmt: skip
 #: What may prove a bound: values, prices of the constraints, an occupancy to make it tight at, slopes of the concave.
 Candidate = tuple[Values, FloatArray | None, FloatArray | None, Slopes | None]
 
@@ -155,34 +162,21 @@ class Certificate:
         version = plain.pop("version", None)
         if version != 1:
             raise ValueError(f"certificate version {version!r} is unknown; this occlp reads version 1.")
-        arrays = (
-            "values", "values_low", "policy_values", "policy_values_low", "reduced_costs", "dual", "gain_values",
-            "policy_gain_values",
-        )  # fmt: skip
         try:
-            _check_kinds(plain, arrays)
-            plain |= {name: frozen(np.array(plain[name], dtype=np.float64)) for name in arrays}
-            plain |= {"proof": None if plain["proof"] is None else ExactProof.from_plain(plain["proof"])}
-            plain["majorants"] = {name: Majorant.from_plain(m) for name, m in plain.get("majorants", {}).items()}
-            return cls(**plain | {"assumptions": tuple(plain["assumptions"])})
+            plain |= {name: plain_number(plain[name], name) for name in _NUMBERS}
+            plain |= {name: plain_table(plain[name], name) for name in ("multipliers", "sensitivity")}
+            plain |= {name: frozen(plain_array(plain[name], name)) for name in _ARRAYS}
+            short, proof = plain["infeasible_by"], plain["proof"]
+            plain["infeasible_by"] = None if short is None else plain_number(short, "infeasible_by")
+            plain["proof"] = None if proof is None else ExactProof.from_plain(proof)
+            plain["majorants"] = {name: Majorant.from_plain(m) for name, m in plain["majorants"].items()}
+            plain["assumptions"] = tuple(map(str, plain["assumptions"]))
+            words = plain["level"] in LEVELS and isinstance(plain["fingerprint"], str)
+            if not words or not isinstance(plain["unending"], bool):
+                raise TypeError(f"level is one of {', '.join(LEVELS)}, fingerprint a text, unending true or false")
+            return cls(**plain)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the certificate is incomplete or altered: {error}.") from None
-
-
-def _check_kinds(plain: dict[str, Any], arrays: tuple[str, ...]) -> None:
-    """Raise TypeError unless every entry of a certificate's JSON object is of the kind that `to_json` writes."""
-    for name in ("lower", "upper", "gap", "rounding", "size", "spread", "shift", "violation"):
-        if isinstance(plain[name], bool) or not isinstance(plain[name], int | float):
-            raise TypeError(f"{name} is {plain[name]!r}, not a number")
-    for name in ("multipliers", "sensitivity"):
-        prices = plain[name]
-        if not isinstance(prices, dict) or not all(isinstance(price, int | float) for price in prices.values()):
-            raise TypeError(f"{name} is not an object of numbers")
-    for name in arrays:
-        if not isinstance(plain[name], list) or not all(isinstance(x, int | float) for x in plain[name]):
-            raise TypeError(f"{name} is not a list of numbers")
-    if plain["level"] not in LEVELS or not isinstance(plain["fingerprint"], str):
-        raise TypeError(f"level is one of {', '.join(LEVELS)} and fingerprint a text")
 
 
 @dataclass(frozen=True, eq=False)

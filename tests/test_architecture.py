@@ -28,6 +28,7 @@ LAYERS = (
     "kernels",
     "model",
     "arguments",
+    "plain",
     "graph",
     "policy",
     "semi_markov",

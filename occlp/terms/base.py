@@ -14,6 +14,7 @@ from occlp._typing import BoolArray, FloatArray, frozen
 from occlp.constraints import ConcaveConstraint, read_bound
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
+from occlp.plain import plain_array, plain_number
 from occlp.policy import Policy
 
 #: Distance from 1 to the next double.
@@ -64,12 +65,8 @@ class Majorant:
     @classmethod
     def from_plain(cls, plain: Any) -> Majorant:
         """Read what `to_plain` wrote; raises TypeError or KeyError for anything else."""
-        slope, offset, dual = plain["slope"], plain["offset"], plain["dual"]
-        for numbers in (slope, [offset], dual):
-            if not isinstance(numbers, list) or not all(isinstance(x, int | float) for x in numbers):
-                raise TypeError("a majorant holds something that is not a number")
-        arrays = (frozen(np.array(numbers, dtype=np.float64)) for numbers in (slope, dual))
-        return cls(next(arrays), float(offset), next(arrays))
+        slope, dual = (frozen(plain_array(plain[name], f"the {name} of a majorant")) for name in ("slope", "dual"))
+        return cls(slope, plain_number(plain["offset"], "the offset of a majorant"), dual)
 
 
 class Term:
