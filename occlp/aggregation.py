@@ -20,6 +20,7 @@ from scipy.sparse.linalg import splu
 
 from occlp._typing import FloatArray, IntArray
 from occlp.kernels import aggregation
+from occlp.parallel import inner_product
 
 #: Sweeps on either side of a coarse correction.
 SWEEPS = 2
@@ -168,35 +169,30 @@ def bicgstab(
     van der Vorst (1992), Bi-CGSTAB, SIAM J. Sci. Stat. Comput. 13, preconditioned from the right.
     """
     x, defect, zero = np.zeros(len(rhs)), rhs.copy(), np.zeros(len(rhs))
-    target = reduction * math.sqrt(inner(rhs, rhs))
+    target = reduction * math.sqrt(inner_product(rhs, rhs))
     if target == 0.0:
         return x
-    direction, product = rhs.copy(), inner(rhs, rhs)
+    direction, product = rhs.copy(), inner_product(rhs, rhs)
     with np.errstate(all="ignore"):
         for _ in range(MOST_STEPS // 2):
             step = improve(direction)
             image = defects(zero, step)  # −A step
-            length = -product / inner(rhs, image)
+            length = -product / inner_product(rhs, image)
             x += length * step
             defect += length * image
-            if math.sqrt(inner(defect, defect)) <= target:
+            if math.sqrt(inner_product(defect, defect)) <= target:
                 return x
             step = improve(defect)
             change = defects(zero, step)
-            damping = -inner(change, defect) / inner(change, change)
+            damping = -inner_product(change, defect) / inner_product(change, change)
             x += damping * step
             defect += damping * change
-            if math.sqrt(inner(defect, defect)) <= target:
+            if math.sqrt(inner_product(defect, defect)) <= target:
                 return x
-            before, product = product, inner(rhs, defect)
+            before, product = product, inner_product(rhs, defect)
             direction += damping * image
             direction *= (product / before) * (length / damping)
             direction += defect
             if not np.isfinite(direction[0]):
                 break
     raise Stalled
-
-
-def inner(left: FloatArray, right: FloatArray) -> float:
-    """Inner product in one order: a BLAS product depends on its threads, and waits for them."""
-    return float(np.einsum("i,i", left, right))

@@ -1,4 +1,7 @@
-"""Blocks of rows on threads: kernels release the GIL, so a thread pool is all that is needed."""
+"""Blocks of rows on threads, and sums that do not depend on them.
+
+Kernels release the GIL, so a thread pool is all that is needed.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
+
+import numpy as np
+
+from occlp._typing import FloatArray
 
 #: Below this many transitions one thread is faster.
 SERIAL_SIZE = 2_000_000
@@ -27,3 +34,9 @@ def run_rows(kernel: Callable[..., None], n_rows: int, work: int, *arguments: An
         futures = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges) if last > first]
         for future in futures:
             future.result()
+
+
+def inner_product(left: FloatArray, right: FloatArray) -> np.float64:
+    """Σ left · right in one order: a BLAS product depends on its threads in the last digits, and waits for them."""
+    total: np.float64 = np.einsum("i,i", left, right)
+    return total

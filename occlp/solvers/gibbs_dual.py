@@ -17,6 +17,7 @@ import numpy as np
 from occlp._typing import FloatArray
 from occlp.chain import base_value, pair_residuals
 from occlp.kernels import flow
+from occlp.parallel import inner_product
 from occlp.standard import StandardForm
 from occlp.terms import JointTerm
 
@@ -102,7 +103,7 @@ class GibbsDual:
         direction = self._solve(point, accuracy, most_products)
         if direction is None:
             return Step(None, np.inf)
-        decrement = -float(point.gradient @ direction)
+        decrement = -float(inner_product(point.gradient, direction))
         length = 1.0
         for _ in range(HALVINGS if decrement > 0 else 0):
             moved = point.values + length * direction
@@ -118,17 +119,17 @@ class GibbsDual:
         unit = np.where(point.squares > 0, 1.0 / np.maximum(point.squares, 1e-300), 0.0)
         found, left = np.zeros_like(unit), -self.strength * point.gradient
         scaled = unit * left
-        along, size = scaled.copy(), float(left @ scaled)
+        along, size = scaled.copy(), float(inner_product(left, scaled))
         enough = accuracy * accuracy * size
         for _ in range(most_products):
             bent = point.curvature(along)
-            curve = float(along @ bent)
+            curve = float(inner_product(along, bent))
             if not curve > 0:
                 return found
             found += size / curve * along
             left -= size / curve * bent
             scaled = unit * left
-            before, size = size, float(left @ scaled)
+            before, size = size, float(inner_product(left, scaled))
             if size <= enough:
                 return found
             along = scaled + size / before * along
