@@ -18,6 +18,7 @@ from occlp._typing import FloatArray
 from occlp.chain import base_value, pair_residuals
 from occlp.kernels import flow
 from occlp.parallel import inner_product
+from occlp.solvers.conjugate_gradients import solve_by_gradients
 from occlp.standard import StandardForm
 from occlp.terms import JointTerm
 
@@ -100,7 +101,10 @@ class GibbsDual:
 
     def step(self, point: DualPoint, accuracy: float, most_products: int) -> Step:
         """One inexact Newton step with a line search."""
-        direction = self._solve(point, accuracy, most_products)
+        right = -self.strength * point.gradient
+        direction = solve_by_gradients(
+            point.curvature, point.squares, right, accuracy=accuracy, most_products=most_products
+        )
         if direction is None:
             return Step(None, np.inf)
         decrement = -float(inner_product(point.gradient, direction))
@@ -113,27 +117,6 @@ class GibbsDual:
                 return Step(trial, decrement)
             length *= 0.5
         return Step(None, decrement)
-
-    def _solve(self, point: DualPoint, accuracy: float, most_products: int) -> FloatArray | None:
-        """Conjugate gradients for F (diag(p) − ppᵀ) Fᵀ δ = −τ ∇g, scaled by the diagonal; None where they take long."""
-        unit = np.where(point.squares > 0, 1.0 / np.maximum(point.squares, 1e-300), 0.0)
-        found, left = np.zeros_like(unit), -self.strength * point.gradient
-        scaled = unit * left
-        along, size = scaled.copy(), float(inner_product(left, scaled))
-        enough = accuracy * accuracy * size
-        for _ in range(most_products):
-            bent = point.curvature(along)
-            curve = float(inner_product(along, bent))
-            if not curve > 0:
-                return found
-            found += size / curve * along
-            left -= size / curve * bent
-            scaled = unit * left
-            before, size = size, float(inner_product(left, scaled))
-            if size <= enough:
-                return found
-            along = scaled + size / before * along
-        return None
 
 
 def descend(form: StandardForm, *, enough: float, most_products: int) -> Iterator[DualPoint]:

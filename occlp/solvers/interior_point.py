@@ -9,17 +9,12 @@ follows the central path as it would for the linear program itself. Sources: Meh
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
-from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.resolvent import band_order
-from occlp.standard import StandardForm
+from occlp._typing import BoolArray, FloatArray
+from occlp.solvers.normal_equations import NormalEquations
 from occlp.terms import JointTerm
 
 #: Steps before the method gives up.
@@ -28,10 +23,6 @@ MOST_STEPS = 150
 ENOUGH = 1e-14
 #: Numbers beyond this are no step.
 LARGEST = 1e100
-#: What keeps scaled matrices regular.
-REGULAR = 1e-14
-#: Operations (states x bandwidth squared) beyond which normal equations are not factorised.
-MOST_WORK = 1e12
 #: Share of the way to the boundary that a step may go.
 SHORT_OF_BOUNDARY = 0.99
 
@@ -69,22 +60,19 @@ class NearOptimum:
 
 
 class InteriorPoint:
-    """The program of a form with a joint term; `flow` holds the rows of all kept states but one."""
+    """The program of a form with a joint term."""
 
-    def __init__(self, form: StandardForm, pairs: AnyArray, flow: Any, source: FloatArray) -> None:
+    def __init__(self, equations: NormalEquations) -> None:
+        form, pairs = equations.form, equations.pairs
         assert isinstance(form.term, JointTerm)
         limits = form.limits.rows[:, pairs]
-        self.n, self.n_flow = len(pairs), flow.shape[0]
+        self.equations, self.n, self.n_flow = equations, len(pairs), equations.n
         self.size = max(1.0, form.term.strength)
         self.strength = form.term.strength / self.size
         self.rewards, self.prior = form.rewards[pairs] / self.size, form.term.prior[pairs]
         self.slacks = np.flatnonzero(~form.limits.equal)
-        dense = np.vstack([np.ones(self.n), limits])
-        padding = np.zeros((len(dense), len(self.slacks)))
-        padding[1 + self.slacks, np.arange(len(self.slacks))] = 1.0
-        self.dense = np.column_stack([dense, padding])  # [1 + k, kept pairs + slacks]
-        self.flow = sparse.csr_array(sparse.hstack([flow, sparse.csr_array((self.n_flow, len(self.slacks)))]))
-        self.right = np.concatenate([source, [1.0], np.zeros(len(limits))])
+        self.dense = np.vstack([np.ones(self.n), limits])  # [1 + k, kept pairs]
+        self.right = np.concatenate([equations.source, [1.0], np.zeros(len(limits))])
 
     def solve(self) -> NearOptimum:
         """Follow the central path to its end, or as far as it can be followed."""
@@ -114,7 +102,7 @@ class InteriorPoint:
         """The reference's own occupancy, and dual variables that satisfy their equations without limits."""
         margin = float(np.ptp(self.rewards)) + self.strength
         top = float(self.rewards.max()) + margin
-        slacks = np.maximum(-self.dense[1 + self.slacks, : self.n] @ self.prior, 0.1)
+        slacks = np.maximum(-self.dense[1 + self.slacks] @ self.prior, 0.1)
         y = np.zeros(len(self.right))
         y[self.n_flow] = top - self.strength * (0.0 if self.prior.sum() < 1.5 else 1.0)
         x = np.append(self.prior / self.prior.sum(), slacks)
@@ -128,17 +116,23 @@ class InteriorPoint:
         return slope
 
     def _times(self, x: FloatArray) -> FloatArray:
-        return np.append(self.flow @ x, self.dense @ x)
+        mass = x[: self.n]
+        dense = self.dense @ mass
+        dense[1 + self.slacks] += x[self.n :]
+        return np.append(self.equations.flow @ mass, dense)
 
     def _transposed(self, y: FloatArray) -> FloatArray:
-        return np.asarray(self.flow.T @ y[: self.n_flow] + y[self.n_flow :] @ self.dense)
+        flowing, dense = y[: self.n_flow], y[self.n_flow :]
+        return np.append(self.equations.transposed @ flowing + dense @ self.dense, dense[1 + self.slacks])
 
     def _step(self, point: _Point, residual: FloatArray, missing: FloatArray) -> _Point | None:
         """Mehrotra's predictor and corrector with one factorisation; None where it fails."""
         curvature = point.z / point.x
         curvature[: self.n] += self.strength / point.x[: self.n]
         try:
-            solve = self._normal_equations(1.0 / curvature)
+            corner = np.zeros(len(self.dense))
+            corner[1 + self.slacks] = 1.0 / curvature[self.n :]
+            solve = self.equations.solver(1.0 / curvature[: self.n], self.dense, np.diag(corner))
         except RuntimeError:  # exactly singular
             return None
         gap = point.x * point.z
@@ -156,39 +150,3 @@ class InteriorPoint:
         step = direction(centring * mean - gap - affine.x * affine.z)
         usable = all((np.abs(part) < LARGEST).all() for part in (step.x, step.y, step.z))
         return step if usable else None
-
-    def _normal_equations(self, weights: FloatArray) -> Any:
-        """Solver of A diag(w) Aᵀ: the flow rows sparse, the few others by their Schur complement."""
-        n = self.n_flow
-        factored = factor(sparse.csc_array((self.flow * weights) @ self.flow.T)) if n else np.asarray
-        border = np.asarray(self.flow @ (weights[:, None] * self.dense.T))
-        inner = factored(border)
-        corner = (self.dense * weights) @ self.dense.T - border.T @ inner
-
-        def solve(right: FloatArray) -> FloatArray:
-            first = factored(right[:n])
-            last = np.linalg.lstsq(corner, right[n:] - border.T @ first, rcond=None)[0]
-            return np.append(first - inner @ last, last)
-
-        return solve
-
-
-def factors_fit(form: StandardForm) -> bool:
-    """Whether the normal equations F diag(w) Fᵀ can be factorised in reasonable time and memory."""
-    member = sparse.csr_array((np.ones(form.n_pairs), np.arange(form.n_pairs), form.start))
-    _, width = band_order(sparse.csr_array(member @ form.transitions))
-    return form.n_states * (2.0 * width + 1.0) ** 2 <= MOST_WORK
-
-
-def factor(matrix: Any) -> Callable[[FloatArray], FloatArray]:
-    """Solver of a symmetric positive definite csc_array, scaled and made regular.
-
-    Raises RuntimeError where it is singular.
-    """
-    n = matrix.shape[0]
-    units = 1.0 / np.sqrt(np.maximum(matrix.diagonal(), 1e-300))
-    scaled = matrix * units[:, None] * units[None, :]
-    regular = sparse.csc_array(scaled + REGULAR * sparse.eye_array(n, format="csc"))
-    options = {"SymmetricMode": True}
-    solve = splu(regular, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve
-    return lambda right: units.reshape((n,) + (1,) * (right.ndim - 1)) * solve((units * right.T).T)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
 from occlp.certificate import priced, to_multipliers, to_prices
@@ -25,8 +23,9 @@ from occlp.result import Result
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.gibbs_dual import descend
-from occlp.solvers.interior_point import InteriorPoint, factor, factors_fit
-from occlp.standard import StandardForm, flow_matrix
+from occlp.solvers.interior_point import InteriorPoint
+from occlp.solvers.normal_equations import NormalEquations, Solve
+from occlp.standard import StandardForm
 from occlp.terms import KL, JointTerm, OccupancyEntropy
 
 #: Values beyond this are kept in two doubles.
@@ -38,7 +37,7 @@ COARSE = 1e-6
 #: An interior point that misses its equations by more than this was not found.
 NOT_FOUND = 1e-6
 #: Products with the Hessian that one Newton step may take where factors fit, and where they do not.
-FEW_PRODUCTS, MANY_PRODUCTS = 200, 20_000
+FEW_PRODUCTS, MANY_PRODUCTS = 80, 20_000
 
 
 @dataclass(frozen=True)
@@ -76,23 +75,12 @@ class KLDual:
     ) -> Iterator[Iterate]:
         """Yield after each Newton step."""
         form = formulate(problem)
-        assert isinstance(form.term, JointTerm)
+        newton = _Newton(form)
         if problem.limits:
             Decomposition().feasible_start(problem)  # raises a proof where no policy keeps the constraints
-        elif start is None and form.term.strength >= COARSE:
-            enough = 0.1 * tol * form.spread
-            for most_products in (FEW_PRODUCTS, MANY_PRODUCTS):
-                for near in descend(form, enough=enough, most_products=most_products):
-                    yield _iterate(problem, form, _Point(near.values, np.zeros(0)))
-                if factors_fit(form):
-                    break
-            else:
-                return
-        yield from self._with_factors(problem, form, start)
-
-    def _with_factors(self, problem: Problem, form: StandardForm, start: Start) -> Iterator[Iterate]:
-        """The way of sparse factorisations, from an interior point."""
-        newton = _Newton(form)
+        elif start is None and newton.strength >= COARSE:
+            for near in newton.by_products(enough=0.1 * tol * form.spread):
+                yield _iterate(problem, form, near)
         for point in [newton.resumed(start)] if isinstance(start, Result) else newton.starts():
             for step in newton.descend(point, self.max_steps):
                 yield _iterate(problem, form, step)
@@ -141,15 +129,21 @@ class _Newton:
     def __init__(self, form: StandardForm) -> None:
         assert isinstance(form.term, JointTerm)
         self.form, self.term, self.strength = form, form.term, form.term.strength
-        self.pairs: AnyArray = np.flatnonzero(form.term.support)
-        states = np.unique(form.states[self.pairs])
-        pinned = int(np.argmax(form.initial[states]))
-        self.states: AnyArray = np.delete(states, pinned)
-        self.flow: Any = sparse.csr_array(flow_matrix(form)[self.states][:, self.pairs])
+        self.equations = NormalEquations(form)
+        self.pairs, self.states = self.equations.pairs, self.equations.states
         self.active = np.array(form.limits.equal)
         self.changes = 0
         self.settled = False
         self.occupancy: FloatArray | None = None  # [pairs], that of the start
+
+    def by_products(self, enough: float) -> Iterator[_Point]:
+        """Points near the optimum without constraints, by products with the Hessian alone."""
+        for most_products in (FEW_PRODUCTS, MANY_PRODUCTS):
+            for near in descend(self.form, enough=enough, most_products=most_products):
+                yield _Point(near.values, np.zeros(0))
+            if self.equations.factors_fit:
+                self.equations.mixes_fast = False
+                return
 
     def starts(self) -> Iterator[_Point]:
         """Where to begin: near the optimum, or at zero, which is better for classes at the longest horizons."""
@@ -170,8 +164,7 @@ class _Newton:
     def near_optimum(self) -> _Point:
         """Near the optimum, by an interior-point method, with the constraints that it finds tight."""
         form = self.form
-        source = form.rest * form.initial[self.states]
-        found = InteriorPoint(form, self.pairs, self.flow, source).solve()
+        found = InteriorPoint(self.equations).solve()
         if found.missing > NOT_FOUND:
             raise SolverFailure(
                 "no occupancy within the reference's support was found that keeps the constraints; every policy "
@@ -211,17 +204,16 @@ class _Newton:
 
     def step(self, point: _Point) -> tuple[_Point, float]:
         """One damped Newton step; returns the new point and the squared decrement, NaN where no step was found."""
-        form, strength, n = self.form, self.strength, len(self.states)
+        strength, n = self.strength, len(self.states)
         value, gibbs = self.dual(point)
-        limits = sparse.csr_array(form.limits.rows[self.active][:, self.pairs])
-        rows = sparse.csr_array(sparse.vstack([self.flow, limits]))
-        source = np.append(form.rest * form.initial[self.states], np.zeros(int(self.active.sum())))
-        mass = rows @ gibbs
-        gradient = source - mass
+        limits = self.form.limits.rows[self.active][:, self.pairs]
+        mass = np.append(self.equations.flow @ gibbs, limits @ gibbs)
+        gradient = np.append(self.equations.source, np.zeros(len(limits))) - mass
         if not len(gradient):
             return point, 0.0
         try:
-            direction = _direction(rows, gibbs, mass, gradient, strength)
+            solve = self.equations.solver(gibbs, limits, np.zeros((len(limits), len(limits))))
+            direction = _direction(solve, mass, gradient, strength)
         except RuntimeError:  # exactly singular: constraints that depend on each other
             return point, math.nan
         decrement = float(-(gradient @ direction))
@@ -238,14 +230,12 @@ class _Newton:
         return point, math.nan
 
 
-def _direction(rows: Any, gibbs: FloatArray, mass: FloatArray, gradient: FloatArray, strength: float) -> FloatArray:
-    """Solve R (diag(p) − ppᵀ) Rᵀ δ = −τ ∇g (Sherman-Morrison on the sparse part)."""
-    solve = factor(sparse.csc_array((rows * gibbs) @ rows.T))
-    right = solve(np.column_stack([-strength * gradient, mass]))
-    plain, rank_one = right[:, 0], right[:, 1]
+def _direction(solve: Solve, mass: FloatArray, gradient: FloatArray, strength: float) -> FloatArray:
+    """Solve R (diag(p) − ppᵀ) Rᵀ δ = −τ ∇g, given the solver of the first part (Sherman and Morrison)."""
+    plain, rank_one = solve(-strength * gradient), solve(mass)
     denominator = 1.0 - float(mass @ rank_one)
     if denominator <= 1e-12:
-        return np.asarray(plain)
+        return plain
     return np.asarray(plain + rank_one * (float(mass @ plain) / denominator))
 
 
