@@ -153,7 +153,8 @@ class NormalEquations:
 
     def _factor(self, weights: FloatArray) -> Solve:
         """Factors of the flow part, scaled to a diagonal of ones and made regular."""
-        scaled = sparse.csr_array((self.flow.data * weights[self.flow.indices], self.flow.indices, self.flow.indptr))
+        scaled = self.flow.copy()
+        scaled.data *= weights[scaled.indices]
         matrix = sparse.csc_array(scaled @ self.transposed)
         units = 1.0 / np.sqrt(np.maximum(matrix.diagonal(), 1e-300))
         columns = np.repeat(np.arange(self.n), np.diff(matrix.indptr))
