@@ -35,7 +35,7 @@ SETTLED = 1e-15
 #: Halvings of a step before it is given up.
 HALVINGS = 30
 #: Decreases below this share of the value drown in rounding.
-DROWNED = 1e-14
+DROWNED = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
