@@ -30,8 +30,8 @@ CLOSE = 1e-2
 MOST_STEPS = 40
 #: Newton's equations are solved to these shares of their residual, the better the nearer the optimum is.
 LOOSEST, TIGHTEST = 0.1, 1e-6
-#: Squared decrement, in strengths, after which further steps follow the rounding of the gradient.
-SETTLED = 1e-15
+#: Squared decrement to come, in strengths, below which steps follow the rounding of the gradient.
+SETTLED = 1e-17
 #: Halvings of a step before it is given up.
 HALVINGS = 30
 #: Decreases below this share of the value drown in rounding.
@@ -163,8 +163,9 @@ def _finish(dual: GibbsDual, point: DualPoint, enough: float, most_products: int
         if step.point is None:
             return
         point, share = step.point, step.decrement / dual.strength
-        if step.decrement * max(accuracy * accuracy, share) <= enough:
+        ahead = share * max(accuracy * accuracy, share)
+        if ahead * dual.strength <= enough:
             yield point
-        if share <= SETTLED:
+        if ahead <= SETTLED:
             return
         accuracy = float(np.clip(np.sqrt(share), TIGHTEST, LOOSEST))
