@@ -117,6 +117,11 @@ class Chain:
         )
         return Elimination(band, order, leave)
 
+    @property
+    def is_factored(self) -> bool:
+        """Whether the resolvent is there already, so that sweeps would be in vain."""
+        return "resolvent" in vars(self)
+
     def averages(self, rewards: FloatArray) -> FloatArray:
         """Long-run average of rewards [S] from each state, P* r; undiscounted chains only."""
         assert isinstance(self.resolvent, Recurrent)
@@ -219,7 +224,7 @@ def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
         return Bracket(found, np.zeros_like(found), lower, upper, gain)
     high = np.zeros(chain.n_states) if start is None else np.array(start, dtype=np.float64)
     low: FloatArray | None = None
-    if not chain.is_small:
+    if not (chain.is_small or chain.is_factored):
         high, converged = sweep_values(chain, high)
         if converged:
             return enclose(chain, high, None)
@@ -264,7 +269,9 @@ def occupancy(chain: Chain) -> FloatArray:
         source = chain.initial if chain.rest == 0 else chain.rest * chain.initial
         mass = chain.resolvent.rows(source)  # subtraction-free: componentwise accurate
     else:
-        mass, converged = sweep_occupancy(chain)
+        mass, converged = chain.initial, False
+        if not chain.is_factored:
+            mass, converged = sweep_occupancy(chain)
         if not converged:
             mass = _solve_occupancy(chain)
     mass = np.where(chain.visited, np.maximum(mass, 0.0), 0.0)

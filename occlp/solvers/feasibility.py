@@ -231,7 +231,7 @@ def _cannot(problem: Problem) -> bool:
         if problem.concave_limits:
             closest(problem, DEFAULT).raise_proof()
         else:
-            Decomposition().feasible_start(problem)
+            Decomposition().require_feasible(problem)
     except InfeasibleProof:
         return True
     except SolverFailure:

@@ -77,7 +77,7 @@ class KLDual:
         form = formulate(problem)
         newton = _Newton(form)
         if problem.limits:
-            Decomposition().feasible_start(problem)  # raises a proof where no policy keeps the constraints
+            Decomposition().require_feasible(problem)  # raises a proof where no policy keeps the constraints
         elif start is None and newton.strength >= COARSE:
             for near in newton.by_products(enough=0.1 * tol * form.spread):
                 yield _iterate(problem, form, near)

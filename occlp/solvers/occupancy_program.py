@@ -142,7 +142,7 @@ class OccupancyProgram:
         answer = solve_scaled(form, backend)
         if answer is None:  # the backend says that the constraints cannot be met; the proof is not left to it
             if form.term is not None:
-                Decomposition().feasible_start(problem)
+                Decomposition().require_feasible(problem)
                 raise SolverFailure(f"the backend {backend.name} says 'infeasible', but the constraints can be met.")
             yield from Decomposition().iterate(problem, tol=tol, rng=rng)
             return

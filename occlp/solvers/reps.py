@@ -94,7 +94,7 @@ class Reps:
         policy = start_policy(problem, start) or Policy.uniform(problem.mdp)
         yield Iterate(policy)
         if problem.limits:
-            next(Decomposition().iterate(problem, tol=tol, rng=rng))  # raises the proof where none can be kept
+            Decomposition().require_feasible(problem)
         form = formulate(problem)
         largest = form.scale * form.reward_range
         strength = largest if self.strength is None else self.strength

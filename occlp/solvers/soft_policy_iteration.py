@@ -111,7 +111,7 @@ class SoftPolicyIteration:
 
     def _with_prices(self, problem: Problem, form: StandardForm, term: PolicyTerm, start: Start) -> Iterator[Iterate]:
         """Newton's method on the prices, at strengths from the size of the rewards down to the one asked for."""
-        Decomposition().feasible_start(problem)  # raises a proof where no policy keeps the constraints
+        Decomposition().require_feasible(problem)  # raises a proof where no policy keeps the constraints
         prices = np.zeros(len(form.limits.names))
         strengths = [term.strength]
         if isinstance(start, Result):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from polytope import best_mixture, random_model, vertices
 
 import occlp as oc
 
@@ -32,3 +33,79 @@ def test_a_tiny_weight_on_the_way_to_a_state_for_good():
     result = oc.solve(oc.Problem(mdp, constraints=[oc.expected("wear") <= 1e-10]), oc.Decomposition())
     assert result.status is oc.Status.CERTIFIED
     assert result.occupancy[1].sum() == pytest.approx(1e-10, rel=1e-4)
+
+
+def limits_of(mdp, rng, kind):
+    """One to five random limits: kept with room, kept just, or by one policy only, some of them equalities."""
+    points = vertices(mdp)
+    inside = rng.dirichlet(np.full(len(points), 0.02)) @ points
+    if kind == "tight":
+        inside = points[rng.integers(len(points))]
+    limits = []
+    for _ in range(int(rng.integers(1, 6))):
+        cost = rng.normal(size=mdp.n_pairs)
+        room = 0.0 if kind == "tight" else 0.1 * rng.random()
+        relation = rng.choice(["<=", ">=", "=="])
+        sign = {"<=": 1.0, ">=": -1.0, "==": 0.0}[relation]
+        limits.append((cost, relation, float(cost @ inside) + sign * room))
+    return limits
+
+
+def as_constraints(mdp, limits):
+    for cost, relation, bound in limits:
+        expression = oc.expected(mdp.pairs.table(cost, 0.0))
+        yield {"<=": expression <= bound, ">=": expression >= bound, "==": expression == bound}[relation]
+
+
+@pytest.mark.parametrize("kind", ["room", "tight"])
+@pytest.mark.parametrize("seed", range(12))
+def test_random_sets_of_limits(seed, kind):
+    """Against a linear program over the occupancies of all deterministic policies."""
+    rng = np.random.default_rng([seed, kind == "tight"])
+    mdp = random_model(seed, discount=[0.5, 0.9, 0.999][seed % 3])
+    limits = limits_of(mdp, rng, kind)
+    problem = oc.Problem(mdp, sense="maximize", constraints=list(as_constraints(mdp, limits)))
+    result = oc.solve(problem, oc.Decomposition())
+    assert result.status is oc.Status.CERTIFIED
+    assert result.objective == pytest.approx(best_mixture(vertices(mdp), mdp.pair_rewards, limits), abs=1e-8)
+    assert result.certificate.violation <= 1e-12
+    assert oc.verify(problem, result)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_limits_that_cannot_be_kept_together(seed):
+    rng = np.random.default_rng(seed)
+    mdp = random_model(seed)
+    [(cost, *_), *others] = limits_of(mdp, rng, "room")
+    least = float((vertices(mdp) @ cost).min())
+    short = [0.3, 1e-3, 1e-6][seed % 3]
+    problem = oc.Problem(mdp, constraints=list(as_constraints(mdp, [(cost, "<=", least - short), *others])))
+    with pytest.raises(oc.Infeasible) as caught:
+        oc.solve(problem, oc.Decomposition())
+    assert caught.value.result.certificate.infeasible_by > 0
+    assert oc.verify(problem, caught.value.result)
+
+
+def test_prices_far_above_the_first_penalty():
+    """A budget of which a unit is worth a million."""
+    mdp = oc.MDP.from_arrays(
+        np.ones((1, 2, 1)), [[0.0, 1.0]], discount=0.9, costs={"wear": [[0.0, 1e-6]], "other": [[0.0, 1.0]]}
+    )
+    limits = {"wear": oc.expected("wear") <= 0.25e-6, "other": oc.expected("other") >= -1}
+    result = oc.solve(oc.Problem(mdp, constraints=limits), oc.Decomposition())
+    assert result.objective == pytest.approx(0.25, abs=1e-12)
+    assert result.multipliers["wear"] == pytest.approx(1e6)
+
+
+def test_a_slow_model_is_answered_with_the_local_model():
+    """A grid too large for elimination; the limit is kept to rounding, and another method agrees."""
+    grid = oc.instances.get("slippery-gridworld", n=24, seed=1, discount=0.999)
+    problem = oc.Problem(grid, constraints=[oc.expected("hazard") <= 2e-4, oc.visits(states=range(30)) <= 3])
+    result = oc.solve(problem, oc.Decomposition())
+    assert result.status is oc.Status.CERTIFIED
+    assert result.certificate.violation <= 1e-12
+    assert oc.verify(problem, result)
+    resumed = oc.solve(problem, oc.Decomposition(), start=result)
+    assert resumed.objective == pytest.approx(result.objective, abs=1e-8)
+    program = oc.solve(problem, oc.OccupancyProgram(), check=False)
+    assert program.objective == pytest.approx(result.objective, abs=1e-5)

@@ -1,0 +1,225 @@
+"""Column generation for constrained problems: which prices are tried, which policies become columns, when it is done.
+
+Far from the optimum a column is what some sweeps make of the prices; near it, what the local model of the last
+policy says (a step of Newton's method, with the randomisation that the constraints need). Where that makes no
+progress, an ordinary MDP is solved to its end, as Dantzig and Wolfe do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from occlp._typing import AnyArray, FloatArray
+from occlp.certificate import bound_above, to_multipliers
+from occlp.model import Pairs
+from occlp.policy import Policy
+from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure
+from occlp.solvers.local_model import LocalModel, Response
+from occlp.solvers.mixture_program import MixtureProgram
+from occlp.solvers.policy_iteration import approach, policy_iterations
+from occlp.standard import StandardForm
+
+#: Rounds of sweeps towards the best policy at given prices.
+ROUNDS = 20
+#: Share of the states in which sweeps may disagree with the local model where it is trusted.
+NEAR = 1e-3
+#: Steps in which the gap is to halve; else an MDP is solved to its end.
+PATIENCE = 8
+#: Violations (rows have size one) up to which a mixture counts as feasible: rounding, not tolerance.
+ROUNDING = 1e-13
+#: Further columns that are tried when bound and mixture are equal within rounding.
+MOST_CLOSED = 3
+#: By how much the penalty of a violation grows, and from where on it must be known that there is a feasible mixture.
+DEARER, DEAREST = 4.0, 5000.0
+#: Relaxations known this well are named in a proof that the constraints cannot be kept.
+TIGHT = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """The occupancy of a policy, where it is not zero."""
+
+    pairs: AnyArray
+    mass: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Bound:
+    """A bound on the priced objective of all policies and the values that prove it."""
+
+    value: float
+    high: FloatArray  # [S]
+    low: FloatArray | None  # [S]
+    weights: FloatArray  # [1 + k]: of the objective, and minus the prices
+
+
+class ColumnGeneration:
+    """Columns and the program over them, with the penalty of a violation that is in force.
+
+    Attributes
+    ----------
+    weight : float
+        Of the objective: 1, or 0 while only the constraints count.
+    mixture : Mixture
+        The best mixture of the columns.
+    """
+
+    def __init__(self, form: StandardForm, pairs: Pairs) -> None:
+        self.form, self.pairs = form, pairs
+        self.weight, self.penalty = 1.0, 1.0
+        self._columns: list[_Column] = []
+        self._measures: list[FloatArray] = []
+        self._program = MixtureProgram(form.limits.equal, self.penalty)
+        self._bound, self._waited, self._last_gap, self._closed = _nothing(form), 0, np.inf, 0
+        self._feasible = False
+
+    def begin(self, policy: Policy | None) -> None:
+        """Add the first column: a policy known to be good, or what sweeps make of the rewards alone."""
+        if policy is None:
+            _, policy = approach(self.form, self.pairs, np.zeros(self.form.n_states), ROUNDS)
+        self._add(LocalModel(self.form, policy))
+
+    def advance(self) -> bool:
+        """Add a column; False where none improves the mixture, and it keeps the constraints."""
+        model = self._model
+        if self._is_closed():
+            return self._is_broken() and self.weight > 0 and self._raise_penalty()
+        if self.form.rest == 0 or not len(self.form.limits.names):
+            return self._solve_priced()
+        response = model.respond(self._program, self.weight)
+        self._note(response)
+        # The penalty is what keeps the mixture infeasible: the model gains less than it pays.
+        missing = response.mixture.level - self.mixture.level
+        if self._is_broken() and missing <= 0.5 * self.penalty * self.mixture.excess:
+            self._raise_penalty()
+        gap = self._bound.value - self.mixture.level
+        self._waited = 0 if gap <= 0.5 * self._last_gap else self._waited + 1
+        self._last_gap = gap if self._waited == 0 else self._last_gap
+        policy = None if self._waited >= PATIENCE else self._next_policy(response)
+        if policy is None:
+            self._waited = 0
+            return self._solve_priced()
+        self._add(LocalModel(self.form, policy, model))
+        return True
+
+    def reach_feasibility(self, most: int) -> None:
+        """Add columns until some mixture keeps the constraints; raise a proof where none can."""
+        penalty = self.penalty
+        self._reprice(0.0, 1.0)
+        bare = replace(self.form, rewards=np.zeros(self.form.n_pairs), term=None)
+        for _ in range(most):
+            if not self._is_broken():
+                break
+            gained = self.advance()
+            values, prices = (self._bound.high, self._bound.low), -self._bound.weights[1:]
+            bound = bound_above(bare, values, prices)
+            if bound.value < 0 and (self.mixture.excess + bound.value <= TIGHT or not gained):
+                raise InfeasibleProof(bound, self.policy)
+            if not gained:
+                break
+        else:
+            raise SolverFailure(f"feasibility was not decided with {most} policies.")
+        self._feasible = True
+        self._reprice(1.0, penalty)
+
+    def iterate(self) -> Iterate:
+        """The mixture as one stationary policy, with the best bound's values and prices."""
+        form, bound = self.form, self._bound
+        factor = form.sign * form.scale
+        return Iterate(
+            self.policy,
+            values=factor * bound.high,
+            values_low=None if bound.low is None else factor * bound.low,
+            multipliers=to_multipliers(form, form.limits.feasible_prices(-bound.weights[1:])),
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """The stationary policy with the occupancy of the mixture."""
+        occupancy = np.zeros(self.form.n_pairs)
+        for weight, column in zip(self.mixture.weights, self._columns, strict=True):
+            if weight > 0:
+                occupancy[column.pairs] += weight * column.mass
+        return Policy.from_occupancy(self.pairs, occupancy, self._model.policy)
+
+    def _add(self, model: LocalModel) -> None:
+        used = np.flatnonzero(model.occupancy)
+        self._columns.append(_Column(used.astype(np.int32), model.occupancy[used]))
+        self._measures.append(model.measures)
+        self._program.add(self.weight * model.measures[0], model.measures[1:])
+        self._model, self.mixture = model, self._program.solve()
+
+    def _next_policy(self, response: Response) -> Policy | None:
+        """The policy to evaluate next: of the sweeps, or of the model where they agree; None where it is the last."""
+        model = self._model
+        weights = np.append(self.weight, -response.mixture.prices)
+        form, size = self._priced_form(weights)
+        _, policy = approach(form, self.pairs, weights @ model.values / size, ROUNDS)
+        if model.differs(policy.choice, weights) > NEAR * form.n_states:
+            return policy
+        alone = model.respond(MixtureProgram(form.limits.equal, self.penalty), self.weight, response)
+        self._note(alone)
+        probabilities = np.zeros(form.n_pairs)
+        for share, choice in zip(alone.mixture.weights, alone.choices, strict=True):
+            probabilities[choice] += share
+        policy = Policy.from_pairs(self.pairs, probabilities)
+        return None if np.array_equal(policy.pair_probabilities, model.policy.pair_probabilities) else policy
+
+    def _solve_priced(self) -> bool:
+        """Solve the MDP at the prices of the mixture; False where it gains nothing, and nothing is broken."""
+        weights = np.append(self.weight, -self.mixture.prices)
+        form, size = self._priced_form(weights)
+        start = None if self._model.several else weights @ self._model.values / size
+        for reached, bracket in policy_iterations(form, self.pairs, ROUNDS, values=start):
+            policy, best = reached, bracket
+        model = LocalModel(self.form, policy, None if self._model.several else self._model)
+        value = float(weights @ model.measures)
+        self._bound = min(
+            self._bound, _Bound(value, size * best.high, size * best.low, weights), key=lambda bound: bound.value
+        )
+        if value > self.mixture.level + 1e-15 * (1.0 + float(np.abs(weights).sum())):
+            self._add(model)
+            return True
+        return self._is_broken() and self.weight > 0 and self._raise_penalty()
+
+    def _priced_form(self, weights: FloatArray) -> tuple[StandardForm, float]:
+        """The form with rewards r − Gᵀy, scaled to size one, and their size."""
+        rewards = weights[0] * self.form.rewards + weights[1:] @ self.form.limits.rows
+        size = float(np.abs(rewards).max()) or 1.0
+        return replace(self.form, rewards=rewards / size), size
+
+    def _note(self, response: Response) -> None:
+        """Keep the best bound."""
+        if response.bound < self._bound.value:
+            values = response.bound_weights @ self._model.values
+            self._bound = _Bound(response.bound, values, None, response.bound_weights)
+
+    def _is_closed(self) -> bool:
+        """Whether bound and mixture have been equal within rounding for some steps."""
+        near = self._bound.value - self.mixture.level <= ROUNDING * float(np.abs(self._bound.weights).sum())
+        self._closed = self._closed + 1 if near else 0
+        return self._closed > MOST_CLOSED
+
+    def _is_broken(self) -> bool:
+        return self.mixture.excess > ROUNDING
+
+    def _raise_penalty(self) -> bool:
+        """Make violations dearer; from some price on only if some mixture is known to be feasible. Always True."""
+        self._reprice(self.weight, DEARER * self.penalty)
+        if self.penalty > DEAREST and not self._feasible:
+            self.reach_feasibility(2000)
+        return True
+
+    def _reprice(self, weight: float, penalty: float) -> None:
+        if weight != self.weight:
+            self._bound = _nothing(self.form)
+        self.weight, self.penalty = weight, penalty
+        self._waited, self._last_gap, self._closed = 0, np.inf, 0
+        self._program.reprice(weight, penalty, np.array([measures[0] for measures in self._measures]))
+        self.mixture = self._program.solve()
+
+
+def _nothing(form: StandardForm) -> _Bound:
+    return _Bound(np.inf, np.zeros(form.n_states), None, np.zeros(1 + len(form.limits.names)))
