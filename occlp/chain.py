@@ -34,6 +34,8 @@ from occlp.resolvent import (
 )
 from occlp.standard import StandardForm
 from occlp.sweeps import SWEEP_TARGET, sweep_occupancy, sweep_values
+#: Chains of at most so many states, and so many times as long as they are wide, are factored for many right-hand sides.
+FACTORED_STATES, FACTORED_WIDTHS = 300_000, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +119,15 @@ class Chain:
         )
         return Elimination(band, order, leave)
 
+    def factor(self) -> None:
+        """Factor the matrix, for many right-hand sides, where sweeps would be slow and the factors stay sparse."""
+        sparse_factors = self.n_states <= FACTORED_STATES and FACTORED_WIDTHS * self._band[1] <= self.n_states
+        if self.rest > 0 and not self.is_small and sparse_factors:
+            vars(self)["resolvent"] = Factors(self.system)
+
     @property
     def is_factored(self) -> bool:
-        """Whether the resolvent is there already, so that sweeps would be in vain."""
+        """Whether there is a resolvent already, so that sweeps would be in vain."""
         return "resolvent" in vars(self)
 
     def averages(self, rewards: FloatArray) -> FloatArray:

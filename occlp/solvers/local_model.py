@@ -64,7 +64,7 @@ class LocalModel:
         if self.several:
             return
         if near is not None and near.factored:
-            _ = chain.resolvent  # sweeps have failed there: they are not tried again
+            chain.factor()  # sweeps have failed there, and there will be many right-hand sides
         rows = [form.rewards, *form.limits.rows]
         self.values = np.empty((len(rows), form.n_states))
         self.scores, self.doubts = np.empty((len(rows), form.n_pairs)), np.empty(len(rows))

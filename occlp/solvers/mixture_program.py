@@ -122,7 +122,10 @@ class MixtureProgram:
     def _mixture(self, duals: FloatArray) -> Mixture:
         rows = len(self._matrix)
         levels = np.zeros(len(self._costs))
-        levels[self._basis] = np.maximum(np.linalg.solve(self._matrix[:, self._basis], np.eye(rows)[0]), 0.0)
+        basis, target = self._matrix[:, self._basis], np.eye(rows)[0]
+        solution = np.linalg.solve(basis, target)
+        solution += np.linalg.solve(basis, target - basis @ solution)  # digits of small weights, too
+        levels[self._basis] = np.maximum(solution, 0.0)
         weights = levels[rows:] / levels[rows:].sum()
         prices = np.maximum(duals[1 : 1 + self._k], 0.0)
         prices[self.equal] -= np.maximum(duals[1 + self._k :], 0.0)
