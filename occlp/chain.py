@@ -34,6 +34,7 @@ from occlp.resolvent import (
 )
 from occlp.standard import StandardForm
 from occlp.sweeps import SWEEP_TARGET, sweep_occupancy, sweep_values
+
 #: Chains of at most so many states, and so many times as long as they are wide, are factored for many right-hand sides.
 FACTORED_STATES, FACTORED_WIDTHS = 300_000, 20
 

@@ -1,4 +1,4 @@
-"""What a policy earns with a concave term, from below."""
+"""What a policy earns from below: with a concave term, or by an occupancy that is claimed for it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,22 @@ def lower_with_term(
     slope = np.where((pair_mass > 0) & np.isfinite(slope), slope, 0.0)
     joined = relative_values(chain.with_rewards(form, probabilities, form.rewards + slope), bracket.high)
     return joined.lower + (value - float(slope @ pair_mass)) - slack
+
+
+def distance_from_claim(form: StandardForm, pair_mass: FloatArray) -> float:
+    """How far the occupancy of a policy is at most from one claimed for it, Σ |difference|, in one pass; discounted.
+
+    The pairs of a state share its mass as the policy does. What the claim d misses of the flow equation is e·A for
+    the error e and A = (1 − γ) I + γ (D − P), whose inverse has row sums 1 / (1 − γ).
+    """
+    matrix, first = form.transitions, form.start[:-1]
+    inflow = form.discount * (matrix.T @ pair_mass)
+    outflow = form.discount * np.add.reduceat(pair_mass * (matrix @ np.ones(form.n_states)), first)
+    mass = form.rest * np.add.reduceat(pair_mass, first)
+    source = form.rest * form.initial
+    most = int(np.bincount(matrix.indices).max()) + int(np.diff(form.start).max()) + 8
+    terms = float((inflow + outflow + mass + source).sum())
+    return float(np.abs(source - mass + (inflow - outflow)).sum() + most * EPS * terms) / form.rest
 
 
 def _slack_of(form: StandardForm, pair_mass: FloatArray) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import rel_entr
@@ -25,6 +25,7 @@ from occlp.certificate import (
 from occlp.chain import Bracket, enclose, policy_chain
 from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
+from occlp.lower_bounds import distance_from_claim
 from occlp.multichain import Gains, has_several, preferred
 from occlp.policy import Policy
 from occlp.problem import Problem
@@ -40,6 +41,8 @@ DENSE_ITERATIONS = 100
 EXACT_STATES = 5000
 #: Values that enclose what a policy earns this closely (rewards have size one) are as good as an evaluation.
 OWN_VALUES = 1e-13
+#: Occupancies claimed are believed while what they miss costs this share of the tolerance.
+TRUSTED = 0.01
 #: Values beyond this (standard form) prove nothing that smaller ones would not; their arithmetic overflows.
 LARGEST_VALUE = 1e150
 
@@ -126,7 +129,7 @@ class Tracker(Rows):
         found = self._best.found
         size = max(self.form.spread, min(abs(self._upper.value), abs(self._best.lower)))
         near = self._upper.value - self._best.lower <= share * size
-        return near and (found is None or self.form.kept(found.pair_occupancy, share))
+        return near and (self._best.kept if found is None else self.form.kept(found.pair_occupancy, share))
 
     @property
     def best_policy(self) -> Policy:
@@ -150,7 +153,7 @@ class Tracker(Rows):
             return self.form.scale * self.gap
         values = self._standard_values(iterate)
         prices = to_prices(self.form, iterate.multipliers)
-        candidate = self._weigh(policy, values, prices)
+        candidate = self._trust(policy, iterate) or self._weigh(policy, values, prices)
         point = None if candidate.found is None else candidate.found.pair_occupancy
         candidates: list[BoundCandidate] = [] if values is None else [(values, prices, point, iterate.slopes)]
         if candidate.found is not None and not prices.any():
@@ -188,8 +191,10 @@ class Tracker(Rows):
         best = self._best
         if best.found is None:
             found = assess(self.form, best.policy.pair_probabilities, best.start)
-            lower = max(found.lower, best.lower)
-            self._best = best = replace(best, lower=lower, objective=found.objective, found=found)
+            kept, violation = self._check(found.pair_occupancy)
+            lower = found.lower - gained_by(self.form, self._upper.prices, found.pair_occupancy)
+            lower = lower if self.form.names else max(lower, best.lower)
+            self._best = best = _Candidate(best.policy, lower, found.objective, found, None, kept, violation)
         assert best.found is not None
         own = (best.found.bracket.high, best.found.bracket.low)
         upper = best_bound(self.form, [(own, None, best.found.pair_occupancy, None)], self._upper)
@@ -226,6 +231,25 @@ class Tracker(Rows):
         doubt = 2.0 * slack_of(candidate.objective, candidate.lower) if prefer else 0.0
         return candidate.lower > best.lower - doubt
 
+    def _trust(self, policy: Policy, iterate: Iterate) -> _Candidate | None:
+        """Assess a policy of a large model by the occupancy claimed for it, once it is checked; None where it fails."""
+        form, mass = self.form, iterate.state_occupancy
+        plain = form.term is None and not form.concave and form.rest > 0 and self.reference is None
+        if mass is None or not plain or form.n_states <= EXACT_STATES or np.shape(mass) != (form.n_states,):
+            return None
+        claimed = np.asarray(mass, dtype=np.float64)[form.states] * policy.pair_probabilities
+        if not (claimed >= 0).all():
+            return None
+        slack = float(np.abs(form.rewards).max()) * distance_from_claim(form, claimed)
+        if not slack <= TRUSTED * self.tol * form.spread:
+            return None
+        objective = float(claimed @ form.rewards)
+        return _Candidate(policy, objective - slack, objective, None, None, *self._check(claimed))
+
+    def _check(self, pair_occupancy: FloatArray) -> tuple[bool, float]:
+        """Whether an occupancy keeps the constraints within the tolerance, and by how much it breaks one."""
+        return self.form.kept(pair_occupancy, self.tol), self.form.violation(pair_occupancy)
+
     def _weigh(self, policy: Policy, values: Values | None, prices: FloatArray) -> _Candidate:
         """Assess a policy: by one pass with the solver's own values where these are its own, or the model is large."""
         form, constrained = self.form, bool(self.form.names)
@@ -240,7 +264,7 @@ class Tracker(Rows):
         if values is None or bracket is None:
             start = None if values is None or constrained else values[0]
             found = assess(form, policy.pair_probabilities, start)
-            kept, violation = form.kept(found.pair_occupancy, self.tol), form.violation(found.pair_occupancy)
+            kept, violation = self._check(found.pair_occupancy)
             # What a violation within the tolerance has gained is taken off again, at the prices known.
             gained = gained_by(form, prices, found.pair_occupancy)
             return _Candidate(policy, found.lower - gained, found.objective, found, None, kept, violation)

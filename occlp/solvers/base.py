@@ -90,6 +90,8 @@ class Iterate:
         Supergradients of the utilities of concave constraints, near the optimum.
     samples : int
         Transitions sampled so far.
+    state_occupancy : FloatArray [S] or None
+        The occupancy of the policy's states, where it is known: checking it is cheaper than finding it.
     measures : callable, optional
         Returns figures of the method's own for the history, by name; called only when the iterate is judged.
     claims : mapping
@@ -108,6 +110,7 @@ class Iterate:
     gains: FloatArray | None = None  # [S]
     measures: Callable[[], Mapping[str, float]] | None = None
     state: Any = None
+    state_occupancy: FloatArray | None = None  # [S]
 
 
 @runtime_checkable

@@ -116,7 +116,7 @@ class ColumnGeneration:
             values, prices = (self._bound.high, self._bound.low), -self._bound.weights[1:]
             bound = bound_above(bare, values, prices)
             if bound.value < 0 and (self.mixture.excess + bound.value <= TIGHT or not gained):
-                raise InfeasibleProof(bound, self.policy)
+                raise InfeasibleProof(bound, self._policy_of(self._occupancy()))
             if not gained:
                 break
         else:
@@ -128,20 +128,24 @@ class ColumnGeneration:
         """The mixture as one stationary policy, with the best bound's values and prices."""
         form, bound = self.form, self._bound
         factor = form.sign * form.scale
+        occupancy = self._occupancy()
         return Iterate(
-            self.policy,
+            self._policy_of(occupancy),
             values=factor * bound.high,
             values_low=None if bound.low is None else factor * bound.low,
             multipliers=to_multipliers(form, form.limits.feasible_prices(-bound.weights[1:])),
+            state_occupancy=np.add.reduceat(occupancy, form.start[:-1]),
         )
 
-    @property
-    def policy(self) -> Policy:
-        """The stationary policy with the occupancy of the mixture."""
+    def _occupancy(self) -> FloatArray:
+        """The occupancy of the mixture, [pairs]."""
         occupancy = np.zeros(self.form.n_pairs)
         for weight, column in zip(self.mixture.weights, self._columns, strict=True):
             if weight > 0:
                 occupancy[column.pairs] += weight * column.mass
+        return occupancy
+
+    def _policy_of(self, occupancy: FloatArray) -> Policy:
         return Policy.from_occupancy(self.pairs, occupancy, self._model.policy)
 
     def _add(self, model: LocalModel) -> None:

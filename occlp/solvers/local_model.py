@@ -9,12 +9,12 @@ a bound at every price that is tried.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
-from occlp.chain import Chain, occupancy, pair_residuals, policy_chain, relative_values
+from occlp.chain import occupancy, pair_residuals, policy_chain, relative_values
 from occlp.kernels import selection
 from occlp.policy import Policy
 from occlp.solvers.mixture_program import Mixture, MixtureProgram
@@ -70,7 +70,7 @@ class LocalModel:
         self.scores, self.doubts = np.empty((len(rows), form.n_pairs)), np.empty(len(rows))
         for i, row in enumerate(rows):
             if i > 0:
-                chain = _with_rewards(chain, np.add.reduceat(policy.pair_probabilities * row, form.start[:-1]))
+                chain = chain.with_rewards(form, policy.pair_probabilities, row)
             bracket = relative_values(chain, None if near is None else near.values[i])
             self.values[i] = bracket.high + bracket.low
             self.scores[i], error = pair_residuals(form, self.values[i], None, row)
@@ -122,12 +122,3 @@ class LocalModel:
 
 
 _NOTHING = Mixture(np.zeros(0), np.zeros(0), -np.inf, np.inf, -np.inf)
-
-
-def _with_rewards(chain: Chain, rewards: FloatArray) -> Chain:
-    """The same chain with other rewards, and with what is known of its matrix."""
-    other = replace(chain, rewards=rewards)
-    for name in ("resolvent", "_band", "n_classes"):
-        if name in vars(chain):
-            vars(other)[name] = vars(chain)[name]
-    return other

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray
-from occlp.solvers.base import SolverFailure
 
 #: Reduced costs below this share of the terms that they are the difference of are rounding.
 ROUNDING = 1e-14
+#: By how much a variable may become negative for the sake of a larger pivot (Harris 1973); it is then zero.
+SLACK = 1e-15
 #: Pivots between two inversions of the basis.
 FRESH = 30
 #: Pivots without progress after which the first candidate is taken instead of the best (Bland 1977).
@@ -83,20 +84,28 @@ class MixtureProgram:
         """Pivot to an optimal vertex."""
         rows, best, idle = len(self._matrix), -np.inf, 0
         size = np.abs(self._matrix)
-        for pivot in range(200 + 50 * (rows + self.n_columns)):
+        for pivot in range(most := 200 + 10 * (rows + self.n_columns)):
             if pivot % FRESH == 0:
-                self._inverse = np.linalg.inv(self._matrix[:, self._basis])
+                self._invert()
             duals = self._costs[self._basis] @ self._inverse
             reduced = self._costs - duals @ self._matrix
             reduced[self._basis] = 0.0
             gaining = reduced > ROUNDING * (np.abs(self._costs) + np.abs(duals) @ size)
-            if not gaining.any():
-                return self._mixture(duals)
+            if not gaining.any() or pivot == most - 1:  # columns that differ by rounding only may go round
+                break
             idle = idle + 1 if duals[0] <= best else 0
             best = max(best, float(duals[0]))
             entering = int(np.argmax(gaining) if idle > STALLED else np.argmax(np.where(gaining, reduced, -np.inf)))
             self._pivot(entering, first=idle > STALLED)
-        raise SolverFailure("the program over the columns does not come to an end: its numbers are too close together.")
+        return self._mixture(duals)
+
+    def _invert(self) -> None:
+        """Compute the inverse of the basis afresh; start over where rounding has made it singular."""
+        try:
+            self._inverse = np.linalg.inv(self._matrix[:, self._basis])
+        except np.linalg.LinAlgError:
+            self._begin(self._matrix[:, len(self._matrix)])
+            self._inverse = np.linalg.inv(self._matrix[:, self._basis])
 
     def _begin(self, column: FloatArray) -> None:
         """The basis of the first column alone: with t if it breaks a constraint, else with slacks only."""
@@ -111,8 +120,9 @@ class MixtureProgram:
         levels = np.maximum(self._inverse[:, 0], 0.0)
         direction = self._inverse @ self._matrix[:, entering]
         falling = direction > 1e-13 * np.abs(direction).max()
-        steps = np.where(falling, levels / np.where(falling, direction, 1.0), np.inf)
-        ties = np.flatnonzero(steps <= steps.min())
+        slope = np.where(falling, direction, 1.0)
+        longest = np.where(falling, (levels + SLACK) / slope, np.inf).min()  # two passes, the second for stability
+        ties = np.flatnonzero(falling & (levels / slope <= longest))
         leaving = ties[np.argmin(self._basis[ties]) if first else np.argmax(direction[ties])]
         self._basis[leaving] = entering
         row = self._inverse[leaving] / direction[leaving]
@@ -123,8 +133,9 @@ class MixtureProgram:
         rows = len(self._matrix)
         levels = np.zeros(len(self._costs))
         basis, target = self._matrix[:, self._basis], np.eye(rows)[0]
-        solution = np.linalg.solve(basis, target)
-        solution += np.linalg.solve(basis, target - basis @ solution)  # digits of small weights, too
+        solution = self._inverse @ target
+        for _ in range(2):  # digits of small weights, too
+            solution += self._inverse @ (target - basis @ solution)
         levels[self._basis] = np.maximum(solution, 0.0)
         weights = levels[rows:] / levels[rows:].sum()
         prices = np.maximum(duals[1 : 1 + self._k], 0.0)

@@ -7,6 +7,10 @@ import pytest
 from polytope import best_mixture, random_model, vertices
 
 import occlp as oc
+from occlp.evaluation import formulate
+from occlp.lower_bounds import distance_from_claim
+from occlp.solvers.base import Iterate
+from occlp.tracking import Tracker
 
 
 @pytest.mark.parametrize("budget", [1e-6, 1e-9, 1e-10, 1e-12, 1e-14])
@@ -109,3 +113,31 @@ def test_a_slow_model_is_answered_with_the_local_model():
     assert resumed.objective == pytest.approx(result.objective, abs=1e-8)
     program = oc.solve(problem, oc.OccupancyProgram(), check=False)
     assert program.objective == pytest.approx(result.objective, abs=1e-5)
+
+
+def test_a_claimed_occupancy_is_checked():
+    """The distance that one pass proves bounds the true one, and grows with the error of the claim."""
+    grid = oc.instances.get("slippery-gridworld", n=12, seed=1, discount=0.99)
+    form, policy = formulate(oc.Problem(grid)), oc.Policy.uniform(grid)
+    true = oc.evaluate(grid, policy).pair_occupancy
+    assert distance_from_claim(form, true) <= 1e-10
+    rng = np.random.default_rng(0)
+    for error in (1e-8, 1e-3, 1.0):
+        mass = (1 + error * rng.random(grid.n_states)) * np.add.reduceat(true, grid.pair_start[:-1])
+        claimed = (mass / mass.sum())[grid.pairs.states] * policy.pair_probabilities
+        assert np.abs(claimed - true).sum() <= distance_from_claim(form, claimed) <= 1e3 * error
+
+
+@pytest.mark.parametrize("wrong", ["mass", "negative", "shape", "none"])
+def test_wrong_claims_change_nothing(wrong):
+    """A large model, whose claims are looked at: the policy is evaluated where its claim fails."""
+    grid = oc.instances.get("slippery-gridworld", n=75, seed=1, discount=0.9)
+    problem = oc.Problem(grid, constraints=[oc.expected("hazard") <= 0.03])
+    policy = oc.Policy.deterministic(grid, ["east"] * grid.n_states)
+    true = oc.evaluate(problem, policy).state_occupancy
+    claims = {"mass": true[::-1], "negative": -true, "shape": true[1:], "none": None}
+    tracker, honest = Tracker(problem, 1e-8, None), Tracker(problem, 1e-8, None)
+    tracker.record(Iterate(policy, state_occupancy=claims[wrong]), 1, 0.0)
+    honest.record(Iterate(policy, state_occupancy=true), 1, 0.0)
+    assert tracker.final()[0].objective == pytest.approx(honest.final()[0].objective, abs=1e-13)
+    assert tracker.history()["objective"] == pytest.approx(honest.history()["objective"], abs=1e-9)
