@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from occlp.errors import AuditFailed
+from occlp.errors import AuditFailed, InvalidProblem
 from occlp.problem import as_problem
 from occlp.verify.figures import check_figures, occupancy_of
 from occlp.verify.fractions import check_proof
@@ -75,10 +75,10 @@ def verify(problem: Problem | MDP, result: Result) -> bool:
     """
     problem = as_problem(problem)
     check_certificate(problem, result.policy, result.certificate)
-    if problem.criterion == "total":
-        check_total_figures(problem, result)
-    else:
-        check_figures(problem, result)
+    try:
+        (check_total_figures if problem.criterion == "total" else check_figures)(problem, result)
+    except InvalidProblem as error:  # what a result has depends on its other fields
+        raise AuditFailed(f"the result contradicts itself: {error}") from None
     return True
 
 
@@ -137,6 +137,8 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
 
 def _check_plain_claims(problem: Problem, certificate: Certificate) -> None:
     """Claims that follow from the problem alone, or cannot be true."""
+    if certificate.unending:
+        raise AuditFailed("a total without a bound is claimed, and the question asks for none.")
     numbers = (certificate.shift, certificate.spread, certificate.size, certificate.rounding, certificate.violation)
     if not np.isfinite(numbers).all():
         raise AuditFailed(f"the certificate holds numbers that are not finite: {numbers}.")

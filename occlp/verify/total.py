@@ -33,10 +33,13 @@ FINE = float(np.finfo(Real).eps)
 
 def check_total(problem: Problem, policy: Policy, certificate: Certificate) -> None:
     """Check the bounds of a certificate of a total; raises `AuditFailed`."""
+    sign = 1 if problem.sense == "maximize" else -1
     if certificate.unending:
+        ends = (certificate.lower, certificate.upper, certificate.gap, certificate.infeasible_by)
+        if ends != (sign * np.inf, sign * np.inf, 0.0, None):
+            raise AuditFailed(f"a total without a bound is claimed beside lower, upper, gap, infeasible_by = {ends}.")
         _check_unending(problem, policy)
         return
-    sign = 1 if problem.sense == "maximize" else -1
     boundary = sign if problem.objective == "reach" else 0
     short = certificate.infeasible_by
     values = (sign if short is None else 1) * np.asarray(certificate.values).astype(Real)
