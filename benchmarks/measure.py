@@ -18,8 +18,6 @@ from benchmarks.entrants import BASE, TOLERANCE, Entrant, chosen
 from benchmarks.peers import Answered
 from benchmarks.trial import Trial, attempt, can_fork
 
-#: An entrant whose first run takes longer than this many seconds is not run again; ours is, up to the second number.
-ONCE, ONCE_OURS = 10.0, 40.0
 #: Short runs are repeated up to this many times, as long as they take less than a second in all.
 MOST_RUNS = 25
 
@@ -36,6 +34,8 @@ class Rules:
         Patterns of the names of those who take part besides occlp; default all.
     deadline : float
         Time (of ``time.monotonic``) after which nothing new begins.
+    once, once_ours : float
+        An entrant whose first run takes longer than this many seconds is not run again; ours has its own number.
     slower : mapping of str to float
         Seconds a transition that an entrant needs at least, as another question of the series has shown.
     """
@@ -43,6 +43,8 @@ class Rules:
     repeat: int = 5
     peers: list[str] | None = None
     deadline: float = math.inf
+    once: float = 10.0
+    once_ours: float = 40.0
     slower: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -58,6 +60,7 @@ class Measurement:
     entrant: str
     why: str = ""
     late: bool = False  # whether it was left out for its time
+    gave: float = math.nan  # seconds after which it was given up
     prepare: float = math.nan  # seconds
     seconds: float = math.nan  # by the clock, median
     least: float = math.nan  # of the runs
@@ -104,7 +107,7 @@ def measure(case: Case, rules: Rules, *, small: bool = False, isolate: bool = Tr
             trial = _trial(entry, case, problem, rules, accuracy)
             if entry.entrant is BASE and not trial.failure:
                 accuracy = trial.notes["allowed"]
-            _take(entry, trial)
+            _take(entry, trial, rules)
     _turns([entry for entry in entries if not entry.found.why], case.kind, problem, rules, accuracy)
     _judge(problem, entries)
     mdp = problem.mdp
@@ -120,18 +123,18 @@ def _trial(entry: Entry, case: Case, problem: oc.Problem, rules: Rules, accuracy
         return Trial("no time left")
     if least >= case.limit and entry.entrant is not BASE:
         return Trial(f"would need more than {least:.0f} s, going by the smaller sizes", late=True)
-    most = limit if entry.entrant is not BASE else max(4 * limit, 60.0)
-    return attempt(entry.entrant, case.kind, problem, case.small(), accuracy, most)
+    patient = 4 * limit if entry.entrant is BASE else limit  # without ours there is nothing to compare with
+    return attempt(entry.entrant, case.kind, problem, case.small(), accuracy, patient)
 
 
-def _take(entry: Entry, trial: Trial) -> None:
+def _take(entry: Entry, trial: Trial, rules: Rules) -> None:
     """Keep what a trial has shown; a slow run is the only one."""
     found = entry.found
-    found.why, found.late, found.prepare = trial.failure, trial.late, trial.prepare
+    found.why, found.late, found.gave, found.prepare = trial.failure, trial.late, trial.gave, trial.prepare
     if trial.failure:
         return
     found.peak, found.extra, found.notes, entry.policy = trial.peak, trial.extra, trial.notes, trial.policy
-    if trial.seconds > (ONCE_OURS if entry.entrant is BASE else ONCE):
+    if trial.seconds > (rules.once_ours if entry.entrant is BASE else rules.once):
         entry.times = [(trial.seconds, trial.processor)]
 
 

@@ -14,13 +14,13 @@ FILE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.jsonl"
 class Records:
     """Records of a run, by kind and name; a later one replaces an earlier one of the same name.
 
-    Figures that do not exist are NaN here and null in the file.
+    Without a path they are kept in memory only. Figures that do not exist are NaN here and null in the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self._found: dict[tuple[str, str, bool], dict[str, Any]] = {}
-        if path.exists():
+        if path is not None and path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 self._keep(_swap(json.loads(line), None, math.nan))
 
@@ -30,13 +30,16 @@ class Records:
     def add(self, record: dict[str, Any]) -> None:
         """Keep a record, and write it down at once."""
         self._keep(record)
+        if self.path is None:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
 
     def tidy(self) -> None:
         """Write the file anew, without what was replaced."""
-        self.path.write_text("".join(_line(record) for record in self._found.values()), encoding="utf-8")
+        if self.path is not None:
+            self.path.write_text("".join(_line(record) for record in self._found.values()), encoding="utf-8")
 
     def get(self, kind: str, case: str = "", *, small: bool = False) -> dict[str, Any] | None:
         """Return a record, or None."""

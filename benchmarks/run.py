@@ -5,21 +5,27 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import math
-import multiprocessing
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import sampling
+from benchmarks import bandwidth, first_use, kernel_profile, machine, plan, sampling
 from benchmarks.cases import CASES, Case
 from benchmarks.entrants import ENTRANTS
 from benchmarks.measure import Measurement, Rules, measure
+from benchmarks.page import page
+from benchmarks.plots import save
 from benchmarks.records import FILE, Records
 
 #: Interior points stop at their own accuracy: in a smoke run their policies may be this far from the bound.
 ROUGH = 1e-3
 #: Who takes part in a smoke run: all that end soon.
 QUICK = ["quantecon [mp]*", "mdpsolver *thread", "scipy *", "cvxpy [HC]*", "occlp *"]
+
+#: Seconds of a budget that are kept for what is measured after the questions.
+RESERVE = 90.0
 
 
 def smoke() -> bool:
@@ -35,50 +41,40 @@ def smoke() -> bool:
             mark = "ok" if fine else f"WRONG {row['why']}"
             print(f"{series:20} {row['entrant']:26} gap {row['gap']:8.1e}  {row['seconds']:8.4f} s  {mark}")
         sys.stdout.flush()
+    kernel_profile.record(small=True)  # they can be called as the profile calls them
     agree &= sampling.smoke()
     print("smoke benchmarks: the answers agree" if agree else "smoke benchmarks: answers DISAGREE")
     return agree
 
 
-def apart(case: Case, rules: Rules, *, small: bool) -> dict[str, Any]:
-    """Measure a case in a fresh process, so that the memory of one is no burden to the next."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    names = [one.name for one in CASES]
-    process = context.Process(target=_measure, args=(theirs, names.index(case.name), rules, small))
-    process.start()
-    theirs.close()
-    try:
-        return dict(ours.recv())
-    except EOFError:
-        process.join()
-        why = f"the process ended with code {process.exitcode}"
-        return {"kind": "case", "case": case.name, "small": small, "failure": why, "rows": []}
-    finally:
-        process.join()
+def run(asked: argparse.Namespace, records: Records) -> Iterator[dict[str, Any]]:
+    """Measure what was asked for and is not known yet; every record is kept as soon as it is there."""
+    small, deadline = asked.sizes == "small", time.monotonic() + 60 * asked.budget - RESERVE
+    rules = plan.patience(Rules(asked.repeat, asked.peers, deadline))
+    here, before = machine.record() | {"repeat": rules.repeat, "once": rules.once}, records.get("machine")
+    if before is not None and not asked.fresh:
+        here["load"] = max(here["load"], before["load"])  # the worst that any figure was taken under
+    records.add(here)
+    besides = {kind for kind in ("bandwidth", "kernels", "first use") if asked.fresh or records.get(kind) is None}
+    if asked.only is not None:
+        besides = set()
+    if "bandwidth" in besides:
+        records.add(bandwidth.record())
+    for case in plan.ordered(_cases(asked), hurry=math.isfinite(asked.budget)):
+        known = records.get("case", case.name, small=small)
+        if known is not None and not asked.fresh:
+            yield known
+        elif time.monotonic() < deadline:
+            records.add(plan.apart(case, plan.rules(case, records, rules, small=small), small=small))
+            yield records.get("case", case.name, small=small) or {}
+    if "kernels" in besides:
+        records.add(kernel_profile.record(small=small))
+    if "first use" in besides:
+        records.add(first_use.record())
 
 
-def _measure(pipe: Any, index: int, rules: Rules, small: bool) -> None:
-    pipe.send(measure(CASES[index], rules, small=small))
-
-
-def slower(case: Case, records: Records, *, small: bool) -> dict[str, float]:
-    """Seconds that entrants need at least, if times grow no slower than the number of transitions.
-
-    From the questions of the same series that were measured before; an entrant that was given up there needs at least
-    the limit that it was given. What takes less than a second says little about larger sizes.
-    """
-    least: dict[str, float] = {}
-    own = next((k for k, one in enumerate(CASES) if one.name == case.name), 0)
-    for other in CASES[:own]:
-        found = records.get("case", other.name, small=small)
-        if other.series != case.series or found is None or "nnz" not in found:
-            continue
-        for row in found["rows"]:
-            shown = other.limit if row["late"] else row["seconds"]
-            if shown > 1.0:
-                least[row["entrant"]] = max(least.get(row["entrant"], 0.0), shown / found["nnz"])
-    return least
+def _cases(asked: argparse.Namespace) -> list[Case]:
+    return [case for case in CASES if any(fnmatch.fnmatch(case.name, one) for one in asked.only or ["*"])]
 
 
 def show(record: dict[str, Any]) -> None:
@@ -89,10 +85,17 @@ def show(record: dict[str, Any]) -> None:
         found = Measurement(**{key: value for key, value in row.items() if key != "certified"})
         figures = (
             f"{found.seconds:9.4g} s  processor {found.processor:9.4g} s  {found.runs:2} runs  ratio {found.ratio:8.4g}"
-            f" ({found.processor_ratio:.4g})  +{found.extra / 2**20:5.0f} MB  gap {found.gap:8.1e}"
+            f" ({found.processor_ratio:.4g})  +{found.extra / 1e6:5.0f} MB  gap {found.gap:8.1e}"
             f"{'' if found.certified else ' (not within the tolerance)'}"
         )
         print(f"{record['case']:20} {found.entrant:26} {found.why or figures}", flush=True)
+
+
+def write(asked: argparse.Namespace, records: Records) -> None:
+    """Write the page and its pictures from what is known."""
+    small = asked.sizes == "small"
+    save(records, asked.write.parent / "images", small=small)
+    asked.write.write_text(page(records, small=small), encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -101,11 +104,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--smoke", action="store_true", help="small sizes, once, checking that the answers agree")
     made.add_argument("--list", action="store_true", help="print the cases and the entrants")
     made.add_argument("--only", action="append", metavar="NAME", help="cases of this name or pattern (may be repeated)")
-    made.add_argument("--peers", action="append", metavar="NAME", help="entrants of this name or pattern, or none")
+    made.add_argument("--peers", action="append", metavar="NAME", help="entrants of this name or pattern; none")
     made.add_argument("--sizes", choices=("full", "small"), default="full", help="sizes of the models")
-    made.add_argument("--repeat", type=int, default=5, metavar="N", help="runs of which the median is taken")
-    made.add_argument("--results", type=Path, default=None, metavar="FILE", help="keep measurements there, and resume")
-    made.add_argument("--fresh", action="store_true", help="measure again what is in the file of results")
+    made.add_argument("--repeat", type=int, default=5, metavar="N", help="runs of which the median is taken, at least")
+    made.add_argument(
+        "--budget", type=float, default=math.inf, metavar="MINUTES",
+        help="stop after about so long; the questions and entrants that goals are about come first",
+    )  # fmt: skip
+    made.add_argument(
+        "--write", type=Path, metavar="PAGE", help="write the page, as docs/benchmarks.md, and keep results"
+    )
+    made.add_argument("--results", type=Path, metavar="FILE", help="keep measurements there, and resume from there")
+    made.add_argument("--fresh", action="store_true", help="measure again what is known already")
+    made.add_argument("--render", action="store_true", help="with --write: measure nothing, write what is known")
     return made
 
 
@@ -119,22 +130,15 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join([*(f"{case.name:22} {case.series}" for case in CASES), ""]))
         print("\n".join(f"{one.name:26} {'' if one.is_installed else 'not installed'}" for one in ENTRANTS))
         return 0
-    cases = [case for case in CASES if any(fnmatch.fnmatch(case.name, one) for one in asked.only or ["*"])]
-    if not cases or asked.repeat < 1:
+    if not _cases(asked) or asked.repeat < 1:
         words.error("--repeat is at least 1, and --list prints the names of the cases")
-    small = asked.sizes == "small"
-    records = Records(asked.results or FILE.with_name("unsaved"))
-    for case in cases:
-        known = records.get("case", case.name, small=small)
-        if known is None or asked.fresh:
-            per = slower(case, records, small=small)
-            rules = Rules(asked.repeat, asked.peers, math.inf, per)
-            record = apart(case, rules, small=small)
-            if asked.results:
-                records.add(record)
-        else:
-            record = known
-        show(record)
+    records = Records(asked.results or (FILE if asked.write else None))
+    if not asked.render:
+        for record in run(asked, records):
+            show(record)
+        records.tidy()
+    if asked.write:
+        write(asked, records)
     return 0
 
 

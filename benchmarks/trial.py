@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import time
@@ -24,6 +25,7 @@ class Trial:
 
     failure: str = ""
     late: bool = False  # whether it was given up because of its time
+    gave: float = math.nan  # the seconds that it had, if so
     prepare: float = 0.0  # seconds
     seconds: float = 0.0
     processor: float = 0.0  # seconds of all threads
@@ -52,7 +54,7 @@ def attempt(entrant: Entrant, kind: str, problem: oc.Problem, warm: oc.Problem, 
     try:
         for phase, most in (("its form", PREPARE), ("an answer", limit)):
             if not ours.poll(most):
-                return Trial(f"no {phase.split()[-1]} within {most:g} s", late=True)
+                return Trial(f"no {phase.split()[-1]} within {most:.3g} s", late=True, gave=most)
             found = ours.recv()
             if isinstance(found, Trial):
                 return found
@@ -86,7 +88,10 @@ def _child(pipe: Any, entrant: Entrant, kind: str, problem: oc.Problem, warm: oc
         found = answer()
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
         peak = _peak(resource)
-        trial = Trial("", False, prepared, wall, processor, peak, peak - before, found.policy, dict(found.notes))
+        trial = Trial(
+            prepare=prepared, seconds=wall, processor=processor, peak=peak, extra=peak - before,
+            policy=found.policy, notes=dict(found.notes),
+        )  # fmt: skip
     except MemoryError:
         trial = Trial(f"more than {MEMORY / 2**30:.0f} GB of memory")
     except Exception as error:  # whatever a package raises is its result

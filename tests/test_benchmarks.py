@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import occlp as oc
-from benchmarks import entrants, measure, run, trial, workloads
+from benchmarks import bandwidth, entrants, goals, kernel_profile, measure, page, plan, plots, run, trial, workloads
 from benchmarks.cases import CASES, SERIES, Case
 from benchmarks.entrants import BASE, Entrant
 from benchmarks.measure import Rules
 from benchmarks.peers import Answered
-from benchmarks.records import Records
+from benchmarks.records import FILE, Records
 
 
 @pytest.fixture
@@ -71,7 +71,10 @@ class TestMeasuring:
         assert found["rows"][0]["ratio"] == 1
         records = Records(tmp_path / "results.jsonl")
         records.add(found)
-        assert Records(records.path).row(case.name, "occlp", small=True) == found["rows"][0]
+        kept = Records(records.path).row(case.name, "occlp", small=True)
+        assert math.isnan(kept.pop("gave"))
+        assert math.isnan(found["rows"][0].pop("gave"))
+        assert kept == found["rows"][0]
         assert Records(records.path).get("case", case.name) is None  # the full size was not measured
 
     def test_a_later_record_replaces_an_earlier_one(self, tmp_path):
@@ -106,12 +109,12 @@ class TestMeasuring:
     def test_what_is_slow_is_not_tried_at_larger_sizes(self, case):
         small, large = (SimpleNamespace(**vars(one)) for one in CASES[:2])
         row = {"late": False, "seconds": 3.0, "entrant": "slow"}
-        late = {"late": True, "seconds": math.nan, "entrant": "late"}
+        late = {"late": True, "gave": 30.0, "entrant": "late"}
         quick = {"late": False, "seconds": 0.5, "entrant": "quick"}
         known = {small.name: {"nnz": 100, "rows": [row, late, quick]}}
         records = SimpleNamespace(get=lambda kind, name, small: known.get(name))
-        assert run.slower(large, records, small=False) == {"slow": 0.03, "late": small.limit / 100}
-        assert run.slower(small, records, small=False) == {}
+        assert plan.slower(large, records, small=False) == {"slow": 0.03, "late": 0.3}
+        assert plan.slower(small, records, small=False) == {}
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of forks beside threads, from 3.12 on
@@ -157,6 +160,160 @@ class TestTrials:
 
     def test_memory_is_limited(self):
         assert "GB of memory" in self.attempt(lambda: Answered(np.ones(trial.MEMORY // 8))).failure
+
+
+@pytest.fixture
+def known():
+    """Measurements as a run might take them: two entrants on three questions, a machine, and a first use."""
+    records = Records(None)
+    records.add({"kind": "machine", "facts": {"date": "2026-01-02", "processors": "2", "scipy": "1"}, "load": 0.2,
+                 "repeat": 5, "once": 10.0})  # fmt: skip
+    records.add({"kind": "bandwidth", "threads": 2, "one": 8e9, "all": 1e10})
+    records.add({"kind": "first use", "import": [0.05, 0.1], "others": [0.5, 0.6], "solve": [1.1, 1.2],
+                 "compile": 20.0, "kernels": 60})  # fmt: skip
+    kernels = [{"model": f"garnet-{n}", "kernel": "backup of all pairs", "states": n // 50, "nnz": n, "seconds": n**1.2,
+                "bytes": 16 * n, "reads": n} for n in (1000, 100_000)]  # fmt: skip
+    records.add({"kind": "kernels", "rows": kernels})
+    for name, theirs in (("garnet-1e3", 0.5), ("garnet-1e4", 4.0), ("bumpy-1000-.999", math.nan)):
+        rows = [vars(measured("occlp", 1.0, ratio=1.0)), vars(measured("quantecon mpi", theirs, ratio=theirs))]
+        if name == "bumpy-1000-.999":
+            rows[1] |= {"late": True, "gave": 20.0, "why": "no answer within 20 s"}
+        size = {"states": 10_000, "pairs": 40_000, "nnz": 120_000}
+        records.add({"kind": "case", "case": name, **size, "rows": [row | {"certified": True} for row in rows]})
+    return records
+
+
+def measured(entrant, seconds, **figures):
+    notes = {"method": "PolicyIteration()", "iterations": 3, "gap": 1e-12}
+    found = {"seconds": seconds, "processor": seconds, "runs": 5, "peak": 1e9, "extra": 1e6, "gap": 1e-12}
+    return measure.Measurement(entrant, notes=notes, **found | {"allowed": 1e-8, "violation": 0.0} | figures)
+
+
+class TestGoals:
+    def verdict(self, records, words):
+        return next(goal.verdict(records) for goal in goals.GOALS if words in goal.words)
+
+    def test_who_is_ahead_anywhere_fails_the_goal(self, known):
+        found = self.verdict(known, "never slower than anybody")
+        assert found.met is False
+        assert found.words.startswith("1 of 2 ")
+        assert "quantecon mpi on garnet-1e3, 0.5 ×" in found.words
+
+    @pytest.mark.parametrize(("times", "met"), [(5.0, True), (4.9, False)])
+    def test_a_factor(self, known, times, met):
+        rows = [vars(measured("occlp", 1.0)), vars(measured("quantecon mpi", times, ratio=times))]
+        known.add({"kind": "case", "case": "bumpy-200-.999", "rows": [row | {"certified": True} for row in rows]})
+        assert self.verdict(known, "bumpy-200-.999: at least 5 ×").met is met
+
+    def test_an_answer_that_is_not_certified_meets_no_goal(self, known):
+        rows = [vars(measured("occlp", 1.0)), vars(measured("quantecon mpi", 9.0, ratio=9.0))]
+        known.add({"kind": "case", "case": "bumpy-200-.999", "rows": [row | {"certified": False} for row in rows]})
+        assert self.verdict(known, "bumpy-200-.999: at least 5 ×").met is False
+
+    @pytest.mark.parametrize(("gave", "met"), [(6.0, True), (4.0, None)])
+    def test_an_entrant_that_was_given_up_bounds_the_factor(self, known, gave, met):
+        other = {"late": True, "gave": gave, "why": "late"}
+        rows = [vars(measured("occlp", 1.0)), vars(measured("quantecon mpi", math.nan)) | other]
+        known.add({"kind": "case", "case": "bumpy-200-.999", "rows": [row | {"certified": True} for row in rows]})
+        found = self.verdict(known, "bumpy-200-.999: at least 5 ×")
+        assert found.met is met
+        assert "more than" in found.words
+
+    def test_backups_are_counted_at_the_bandwidth(self, known):
+        one = (12 * 120_000 + 8 * (2 * 40_000 + 3 * 10_000)) / 1e10
+        assert goals.backups(known, "bumpy-1000-.999") == pytest.approx(1 / one)
+        assert self.verdict(known, "within 2,000 full backups").met is False
+
+    def test_growth_is_a_slope(self, known):
+        assert goals.growth(known) == {"garnet": pytest.approx(1.2)}
+        assert self.verdict(known, "grows no faster").met is False
+
+    def test_first_use(self, known):
+        assert self.verdict(known, "import occlp").met is True
+        assert self.verdict(known, "The first solve").met is False
+
+    def test_nothing_known_is_not_measured(self):
+        assert {goal.verdict(Records(None)).met for goal in goals.GOALS} == {None}
+
+    def test_goals_are_about_questions_that_there_are(self):
+        names = {one.name for one in CASES}
+        assert all(set(goal.cases) <= names for goal in goals.GOALS)
+        assert all(set(goal.entrants) <= {one.name for one in entrants.ENTRANTS} for goal in goals.GOALS)
+
+
+class TestThePage:
+    def test_tables(self, known):
+        text = page.page(known)
+        assert "| **occlp** | 1 s | 1 s |" in text
+        assert "| quantecon mpi | 0.5 s (0.5) | 4 s (4) |" in text
+        assert "| quantecon mpi | > 20 s |" in text
+        assert "* garnet-1e3: quantecon mpi takes 0.50 of our time." in text
+        assert "The triad of STREAM moves 8.0 GB/s on one thread" in text
+        assert "Not installed, and so left out: quantecon, mdpsolver." in text
+        assert "shared" not in text
+
+    def test_a_loaded_machine_is_told(self, known):
+        known.add(known.get("machine") | {"load": 3.0})
+        assert "its load was 3.0" in page.page(known)
+
+    def test_figures_that_are_not_certified_are_marked(self, known):
+        row = vars(measured("cvxpy CLARABEL", 2.0, ratio=2.0, gap=1.0, runs=1)) | {"certified": False}
+        assert page.cell(row) == "2 s\\* † (2)"
+
+    def test_pictures(self, known, tmp_path):
+        [path] = plots.save(known, tmp_path)
+        assert path.name == "benchmarks-plain.png"
+        assert 1000 < path.stat().st_size < 200_000
+        assert "images/benchmarks-plain.png" in page.page(known)
+        assert plots.save(Records(None), tmp_path) == []
+
+    def test_the_page_of_the_documentation_is_what_the_measurements_say(self):
+        docs = FILE.parent / "benchmarks.md"
+        assert docs.read_text(encoding="utf-8") == page.page(Records(FILE)), (
+            "write it anew: python -m benchmarks.run --write docs/benchmarks.md --render"
+        )
+
+
+class TestThePlan:
+    def test_in_a_hurry_goals_come_first(self):
+        names = [one.name for one in plan.ordered(list(CASES), hurry=True)]
+        assert names[0] == "garnet-1e3"
+        assert sorted(names) == sorted(one.name for one in CASES)
+        assert names.index("bumpy-50-.9999") < names.index("garnet-1e6")
+        assert plan.ordered(list(CASES), hurry=False) == list(CASES)
+
+    def test_in_a_hurry_those_of_the_goals_take_part(self, case):
+        hurried = plan.rules(case, Records(None), plan.patience(Rules(deadline=1e9)), small=False)
+        assert {"cvxpy HIGHS", "quantecon mpi"} <= set(hurried.peers)
+        assert "cvxpy SCS" not in hurried.peers
+        assert hurried.once < Rules.once
+        assert plan.rules(case, Records(None), plan.patience(Rules()), small=False).peers is None
+
+
+def test_a_run_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
+    taken = []
+
+    def apart(case, rules, *, small):
+        taken.append(case.name)
+        return {"kind": "case", "case": case.name, "small": small, "rows": []}
+
+    monkeypatch.setattr(plan, "apart", apart)
+    words = ["--only", "garnet-1e[34]", "--sizes", "small", "--results", str(tmp_path / "known.jsonl")]
+    assert run.main([*words, "--only", "forest-1e4"]) == 0
+    assert run.main([*words, "--only", "queue-1e4"]) == 0
+    assert taken == ["garnet-1e3", "garnet-1e4", "forest-1e4", "queue-1e4"]
+
+
+def test_kernels_can_be_called_as_the_profile_calls_them(monkeypatch):
+    monkeypatch.setattr(kernel_profile, "SECONDS", 0.0)
+    rows = kernel_profile.record(small=True)["rows"]
+    assert all(row["seconds"] >= 0 and row["bytes"] >= 12 * row["reads"] > 0 for row in rows)
+    assert len({row["kernel"] for row in rows}) == len(rows) / len(kernel_profile.SMALL)
+
+
+def test_the_triad_has_a_bandwidth():
+    found = bandwidth.record(size=10_000)
+    assert min(found["one"], found["all"]) > 1e6
 
 
 def test_entrants_are_chosen_by_kind_and_pattern():
