@@ -79,9 +79,8 @@ def calls(form: StandardForm) -> Iterator[Call]:
     yield Call("policy, Gauss–Seidel sweep", lambda: relaxation.relax_values(*sweep, 0, relaxed), chosen.nnz, one)
     transposed = sparse.csr_array(chosen.T)
     leaving = np.asarray(chosen.sum(axis=1)).ravel() - chosen.diagonal()
-    order, mass = np.arange(n, dtype=np.int32), form.initial.copy()
-    flow = (order, transposed.indptr, transposed.indices, transposed.data, leaving)
-    flow += (form.discount, form.rest, form.initial, mass)
+    flow = (transposed.indptr, transposed.indices, transposed.data, leaving)
+    flow += (form.discount, form.rest, form.initial, form.initial.copy())
     # One sweep, and one more pass for the defect.
     yield Call("occupancy, Gauss–Seidel sweeps", lambda: relaxation.relax_occupancy(1, *flow), 2 * chosen.nnz, 2 * one)
 

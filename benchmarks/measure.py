@@ -93,7 +93,7 @@ class Entry:
 
 
 def measure(case: Case, rules: Rules, *, small: bool = False, isolate: bool = True) -> dict[str, Any]:
-    """Measure every entrant on a case; a plain record of it.
+    """Measure every entrant on a case; a plain record of it, which is complete unless the deadline came first.
 
     With `isolate` each entrant first runs in a process of its own, which can be given up and whose memory is counted.
     """
@@ -101,26 +101,37 @@ def measure(case: Case, rules: Rules, *, small: bool = False, isolate: bool = Tr
     problem = case.build(small=small)
     built = time.perf_counter() - began
     entries = [Entry(entrant, Measurement(entrant.name)) for entrant in chosen(case.kind, rules.peers)]
-    accuracy = TOLERANCE * float(np.ptp(problem.mdp.pair_rewards))
+    accuracy, tried = TOLERANCE * float(np.ptp(problem.mdp.pair_rewards)), entries
     if isolate and can_fork():
-        for entry in entries:
-            trial = _trial(entry, case, problem, rules, accuracy)
-            if entry.entrant is BASE and not trial.failure:
-                accuracy = trial.notes["allowed"]
-            _take(entry, trial, rules)
-    _turns([entry for entry in entries if not entry.found.why], case.kind, problem, rules, accuracy)
-    _judge(problem, entries)
+        accuracy, tried = _first_runs(entries, case, problem, rules, accuracy)
+    _turns([entry for entry in tried if not entry.found.why], case.kind, problem, rules, accuracy)
+    _judge(problem, tried)
     mdp = problem.mdp
     size = {"states": mdp.n_states, "pairs": mdp.n_pairs, "nnz": mdp.transitions.nnz, "discount": problem.discount}
-    rows = [vars(entry.found) | {"certified": entry.found.certified} for entry in entries]
-    return {"kind": "case", "case": case.name, "small": small, **size, "build": built, "rows": rows}
+    rows = [vars(entry.found) | {"certified": entry.found.certified} for entry in tried]
+    name = {"kind": "case", "case": case.name, "small": small, "complete": len(tried) == len(entries)}
+    return {**name, **size, "build": built, "rows": rows}
+
+
+def _first_runs(
+    entries: list[Entry], case: Case, problem: oc.Problem, rules: Rules, accuracy: float
+) -> tuple[float, list[Entry]]:
+    """Try everybody apart, until the deadline; the accuracy that ours is allowed, and who was tried."""
+    tried = []
+    for entry in entries:
+        if rules.left <= 0 and entry.entrant is not BASE:
+            break
+        trial = _trial(entry, case, problem, rules, accuracy)
+        if entry.entrant is BASE and not trial.failure:
+            accuracy = trial.notes["allowed"]
+        _take(entry, trial, rules)
+        tried.append(entry)
+    return accuracy, tried
 
 
 def _trial(entry: Entry, case: Case, problem: oc.Problem, rules: Rules, accuracy: float) -> Trial:
     least = rules.slower.get(entry.entrant.name, 0.0) * problem.mdp.transitions.nnz
-    limit = min(case.limit, rules.left)
-    if limit <= 0:
-        return Trial("no time left")
+    limit = max(min(case.limit, rules.left), 1.0)
     if least >= case.limit and entry.entrant is not BASE:
         return Trial(f"would need more than {least:.0f} s, going by the smaller sizes", late=True)
     patient = 4 * limit if entry.entrant is BASE else limit  # without ours there is nothing to compare with

@@ -76,7 +76,7 @@ def apart(case: Case, rules: Rules, *, small: bool) -> dict[str, Any]:
     except EOFError:
         process.join()
         why = f"the process ended with code {process.exitcode}"
-        return {"kind": "case", "case": case.name, "small": small, "failure": why, "rows": []}
+        return {"kind": "case", "case": case.name, "small": small, "complete": True, "failure": why, "rows": []}
     finally:
         process.join()
 

@@ -62,7 +62,7 @@ def run(asked: argparse.Namespace, records: Records) -> Iterator[dict[str, Any]]
         records.add(bandwidth.record())
     for case in plan.ordered(_cases(asked), hurry=math.isfinite(asked.budget)):
         known = records.get("case", case.name, small=small)
-        if known is not None and not asked.fresh:
+        if known is not None and known["complete"] and not asked.fresh:
             yield known
         elif time.monotonic() < deadline:
             records.add(plan.apart(case, plan.rules(case, records, rules, small=small), small=small))
