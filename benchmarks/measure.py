@@ -36,6 +36,8 @@ class Rules:
         Time (of ``time.monotonic``) after which nothing new begins.
     once, once_ours : float
         An entrant whose first run takes longer than this many seconds is not run again; ours has its own number.
+    patient : tuple of str
+        Entrants that have the whole limit of the case; the others have at most `limit` seconds.
     slower : mapping of str to float
         Seconds a transition that an entrant needs at least, as another question of the series has shown.
     """
@@ -44,7 +46,9 @@ class Rules:
     peers: list[str] | None = None
     deadline: float = math.inf
     once: float = 10.0
-    once_ours: float = 40.0
+    once_ours: float = 20.0
+    limit: float = 30.0
+    patient: tuple[str, ...] = ()
     slower: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -131,11 +135,11 @@ def _first_runs(
 
 def _trial(entry: Entry, case: Case, problem: oc.Problem, rules: Rules, accuracy: float) -> Trial:
     least = rules.slower.get(entry.entrant.name, 0.0) * problem.mdp.transitions.nnz
-    limit = max(min(case.limit, rules.left), 1.0)
-    if least >= case.limit and entry.entrant is not BASE:
+    limit = case.limit if entry.entrant.name in rules.patient else min(case.limit, rules.limit)
+    if least >= limit and entry.entrant is not BASE:
         return Trial(f"would need more than {least:.0f} s, going by the smaller sizes", late=True)
-    patient = 4 * limit if entry.entrant is BASE else limit  # without ours there is nothing to compare with
-    return attempt(entry.entrant, case.kind, problem, case.small(), accuracy, patient)
+    limit = 4 * case.limit if entry.entrant is BASE else limit  # without ours there is nothing to compare with
+    return attempt(entry.entrant, case.kind, problem, case.small(), accuracy, max(min(limit, rules.left), 1.0))
 
 
 def _take(entry: Entry, trial: Trial, rules: Rules) -> None:

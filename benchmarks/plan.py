@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 from dataclasses import replace
 from typing import Any
@@ -12,36 +11,44 @@ from benchmarks.goals import GOALS, RIVALS
 from benchmarks.measure import Rules, measure
 from benchmarks.records import Records
 
+#: Budgets of fewer minutes than this are a hurry.
+HURRY = 25.0
 #: In a hurry, the questions of these goals come last, since others take long about them.
 LAST = ("garnet-1e5-kl0.1", "bumpy-200-limits3", "bumpy-200-limits5", "bumpy-1000-limits3")
 
 
 def ordered(cases: list[Case], *, hurry: bool) -> list[Case]:
-    """All cases in the order of the page; in a hurry, those of the goals first, each goal's in turn."""
-    if not hurry:
-        return cases
+    """The questions that goals are about first, then the others.
+
+    Before each question come the smaller ones of its series, which show who need not be tried; in a hurry, only those
+    that goals are about.
+    """
     named = [name for goal in GOALS if len(goal.cases) == 1 for name in goal.cases]
-    first = [name for name in dict.fromkeys(["garnet-1e3", "garnet-1e4", "garnet-1e5", *named]) if name not in LAST]
-    places = {name: place for place, name in enumerate([*first, *LAST])}
+    if hurry:
+        first = [name for name in ["garnet-1e3", "garnet-1e4", "garnet-1e5", *named] if name not in LAST] + list(LAST)
+    else:
+        ends = {name: place for place, name in enumerate(one.name for one in CASES)}
+        series = {one.name: one.series for one in CASES}
+        first = [one.name for name in named for one in CASES[: ends[name] + 1] if one.series == series[name]]
+    places = {name: place for place, name in enumerate(dict.fromkeys(first))}
     return sorted(cases, key=lambda case: places.get(case.name, len(places)))
 
 
-def patience(rules: Rules) -> Rules:
+def patience(rules: Rules, *, hurry: bool) -> Rules:
     """In a hurry, what takes some seconds is run only once."""
-    return rules if math.isinf(rules.deadline) else replace(rules, once=3.0, once_ours=10.0)
+    return replace(rules, once=3.0, once_ours=10.0) if hurry else rules
 
 
-def rules(case: Case, records: Records, asked: Rules, *, small: bool) -> Rules:
-    """How a case is measured: in a hurry by those alone who matter most."""
-    hurry = math.isfinite(asked.deadline) and asked.peers is None
-    return replace(asked, peers=rivals(case) if hurry else asked.peers, slower=slower(case, records, small=small))
+def rules(case: Case, records: Records, asked: Rules, *, small: bool, hurry: bool) -> Rules:
+    """How a case is measured: with patience for those that goals name, and in a hurry without most of the others."""
+    named = [entrant for goal in GOALS if goal.cases == (case.name,) for entrant in goal.entrants]
+    peers = [*named, *rivals(case)] if hurry and asked.peers is None else asked.peers
+    return replace(asked, peers=peers, patient=tuple(named), slower=slower(case, records, small=small))
 
 
 def rivals(case: Case) -> list[str]:
-    """Who matters most on a case: those that goals name, and the quickest of the others."""
-    named = [entrant for goal in GOALS if case.name in goal.cases for entrant in goal.entrants if len(goal.cases) == 1]
-    quick = [name for name in RIVALS if name != "quantecon vi"]
-    return [*named, *(quick if case.kind == "plain" else [])]
+    """The quickest of the others on a plain question."""
+    return [name for name in RIVALS if name != "quantecon vi"] if case.kind == "plain" else []
 
 
 def slower(case: Case, records: Records, *, small: bool) -> dict[str, float]:

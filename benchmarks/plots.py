@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.cases import CASES
 from benchmarks.entrants import BASE, ENTRANTS
@@ -76,10 +78,14 @@ def draw(records: Records, panels: tuple[tuple[str, str], ...], *, small: bool =
     rows = -(-(len(found) + 1) // columns)  # one place is for the legend
     figure = Figure(figsize=(3.1 * columns, 2.9 * rows), layout="constrained")
     grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    floor, ceiling = _decades([seconds for _, lines in found for points in lines.values() for _, seconds in points])
     for axes, (series, lines) in zip(grid, found, strict=False):
         strength = series.endswith("KL")
         style(axes, "strength" if strength else "transitions")
-        axes.set(xscale="log", yscale="log")
+        axes.set(
+            xscale="log", xlim=_decades([x for points in lines.values() for x, _ in points]), ylim=(floor, ceiling)
+        )
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(series, fontsize=10, color=INK)
         for name, points in lines.items():
             axes.plot(*zip(*sorted(points), strict=True), **looks(name))
@@ -95,6 +101,11 @@ def draw(records: Records, panels: tuple[tuple[str, str], ...], *, small: bool =
         axes.axis("off")
     grid[len(found)].legend(handles=handles, loc="center", fontsize=8.5, frameon=False)
     return figure
+
+
+def _decades(figures: list[float]) -> tuple[float, float]:
+    """Powers of ten around some figures."""
+    return 10.0 ** math.floor(math.log10(min(figures))), 10.0 ** math.ceil(math.log10(1.001 * max(figures)))
 
 
 def _draw_backup(axes: Any, records: Records, panels: tuple[tuple[str, str], ...], series: str, *, small: bool) -> None:

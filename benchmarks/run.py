@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -50,7 +49,8 @@ def smoke() -> bool:
 def run(asked: argparse.Namespace, records: Records) -> Iterator[dict[str, Any]]:
     """Measure what was asked for and is not known yet; every record is kept as soon as it is there."""
     small, deadline = asked.sizes == "small", time.monotonic() + 60 * asked.budget - RESERVE
-    rules = plan.patience(Rules(asked.repeat, asked.peers, deadline))
+    hurry = asked.budget < plan.HURRY
+    rules = plan.patience(Rules(asked.repeat, asked.peers, deadline), hurry=hurry)
     here, before = machine.record() | {"repeat": rules.repeat, "once": rules.once}, records.get("machine")
     if before is not None and not asked.fresh:
         here["load"] = max(here["load"], before["load"])  # the worst that any figure was taken under
@@ -60,12 +60,13 @@ def run(asked: argparse.Namespace, records: Records) -> Iterator[dict[str, Any]]
         besides = set()
     if "bandwidth" in besides:
         records.add(bandwidth.record())
-    for case in plan.ordered(_cases(asked), hurry=math.isfinite(asked.budget)):
+    for case in plan.ordered(_cases(asked), hurry=hurry):
         known = records.get("case", case.name, small=small)
         if known is not None and known["complete"] and not asked.fresh:
             yield known
         elif time.monotonic() < deadline:
-            records.add(plan.apart(case, plan.rules(case, records, rules, small=small), small=small))
+            how = plan.rules(case, records, rules, small=small, hurry=hurry)
+            records.add(plan.apart(case, how, small=small))
             yield records.get("case", case.name, small=small) or {}
     if "kernels" in besides:
         records.add(kernel_profile.record(small=small))
@@ -108,8 +109,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--sizes", choices=("full", "small"), default="full", help="sizes of the models")
     made.add_argument("--repeat", type=int, default=5, metavar="N", help="runs of which the median is taken, at least")
     made.add_argument(
-        "--budget", type=float, default=math.inf, metavar="MINUTES",
-        help="stop after about so long; the questions and entrants that goals are about come first",
+        "--budget", type=float, default=35.0, metavar="MINUTES",
+        help=f"begin nothing new after about so long (default 35); below {plan.HURRY:g}, questions and entrants are "
+        "chosen by what goals are about, and slow runs are not repeated",
     )  # fmt: skip
     made.add_argument(
         "--write", type=Path, metavar="PAGE", help="write the page, as docs/benchmarks.md, and keep results"

@@ -16,7 +16,7 @@ from benchmarks.entrants import Entrant
 #: Bytes of data that a trial may have; whoever needs more is left out.
 MEMORY = 10 * 2**30
 #: Seconds that an entrant may take to turn a question into its own form.
-PREPARE = 60.0
+PREPARE = 30.0
 
 
 @dataclass(frozen=True)

@@ -280,14 +280,27 @@ class TestThePlan:
         assert names[0] == "garnet-1e3"
         assert sorted(names) == sorted(one.name for one in CASES)
         assert names.index("bumpy-50-.9999") < names.index("garnet-1e6")
-        assert plan.ordered(list(CASES), hurry=False) == list(CASES)
+
+    def test_smaller_questions_come_before_those_that_goals_are_about(self):
+        names = [one.name for one in plan.ordered(list(CASES), hurry=False)]
+        assert sorted(names) == sorted(one.name for one in CASES)
+        assert names.index("bumpy-50-.999") < names.index("bumpy-200-.999") < names.index("bumpy-1000-.99")
+        assert names.index("bumpy-50-limits1") < names.index("bumpy-200-limits1") < names.index("queue-1e4")
 
     def test_in_a_hurry_those_of_the_goals_take_part(self, case):
-        hurried = plan.rules(case, Records(None), plan.patience(Rules(deadline=1e9)), small=False)
+        hurried = plan.rules(case, Records(None), plan.patience(Rules(), hurry=True), small=False, hurry=True)
         assert {"cvxpy HIGHS", "quantecon mpi"} <= set(hurried.peers)
         assert "cvxpy SCS" not in hurried.peers
         assert hurried.once < Rules.once
-        assert plan.rules(case, Records(None), plan.patience(Rules()), small=False).peers is None
+        assert (
+            plan.rules(case, Records(None), plan.patience(Rules(), hurry=False), small=False, hurry=False).peers is None
+        )
+
+    def test_who_is_named_by_a_goal_has_the_whole_limit(self):
+        slow = next(one for one in CASES if one.name == "bumpy-200-limits1")
+        rules = plan.rules(slow, Records(None), Rules(), small=False, hurry=False)
+        assert rules.patient == ("cvxpy CLARABEL",)
+        assert slow.limit > rules.limit
 
 
 def test_a_run_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
