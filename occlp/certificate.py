@@ -13,21 +13,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 
 from occlp._typing import FloatArray, frozen
-from occlp.chain import base_value
-from occlp.evaluation import Assessment, pair_residuals
-from occlp.kernels.backup import EPS
+from occlp.bounds import UpperBound
+from occlp.evaluation import Assessment
 from occlp.plain import plain_array, plain_number, plain_table
 from occlp.problem import Problem
 from occlp.proof import ExactProof
-from occlp.relaxation import Slopes, Values, relaxations
 from occlp.standard import StandardForm
 from occlp.terms import Majorant, Utility
 
@@ -39,8 +37,6 @@ _ARRAYS = (
     "values", "values_low", "policy_values", "policy_values_low", "reduced_costs", "dual", "gain_values",
     "policy_gain_values",
 )  # fmt: skip
-#: What may prove a bound: values, prices of the constraints, an occupancy to make it tight at, slopes of the concave.
-Candidate = tuple[Values, FloatArray | None, FloatArray | None, Slopes | None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -113,7 +109,7 @@ class Certificate:
     policy_values: FloatArray  # [S]
     policy_values_low: FloatArray  # [S]
     reduced_costs: FloatArray  # [pairs]
-    fingerprint: str
+    fingerprint: str  # given as the problem, it is computed when it is first asked for
     violation: float = 0.0
     multipliers: Mapping[str, float] = field(default_factory=dict)
     sensitivity: Mapping[str, float] = field(default_factory=dict)
@@ -126,6 +122,24 @@ class Certificate:
     gain_values: FloatArray = field(default_factory=lambda: np.zeros(0))
     policy_gain_values: FloatArray = field(default_factory=lambda: np.zeros(0))
     assumptions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.fingerprint, Problem):
+            object.__setattr__(self, "_problem", self.fingerprint)
+            object.__delattr__(self, "fingerprint")
+
+    def __getattr__(self, name: str) -> Any:
+        """The fingerprint, on first use: it reads the whole model. Called for what is not there yet."""
+        problem = vars(self).get("_problem")
+        if name != "fingerprint" or problem is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, "fingerprint", problem.fingerprint)
+        object.__delattr__(self, "_problem")
+        return self.fingerprint
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is saved and sent: plain data, without the model."""
+        return {"fingerprint": self.fingerprint} | vars(self)
 
     @property
     def exact(self) -> bool:
@@ -146,7 +160,8 @@ class Certificate:
 
     def to_json(self) -> str:
         """Write the certificate as one JSON object; numbers keep every digit."""
-        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        state = self.__getstate__()
+        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in state.items()}
         plain |= {"multipliers": dict(self.multipliers), "sensitivity": dict(self.sensitivity)}
         plain |= {"proof": None if self.proof is None else self.proof.to_plain()}
         plain["majorants"] = {name: majorant.to_plain() for name, majorant in self.majorants.items()}
@@ -177,87 +192,6 @@ class Certificate:
             return cls(**plain)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the certificate is incomplete or altered: {error}.") from None
-
-
-@dataclass(frozen=True, eq=False)
-class UpperBound:
-    """The best upper bound known for a standard form, with the values that prove it."""
-
-    value: float
-    rounding: float
-    values: Values
-    scores: FloatArray  # [pairs], the residuals of the priced rewards
-    prices: FloatArray  # [k], of the constraints
-    dual: FloatArray | None = None  # parameter of the term's bound, where it has one
-    majorants: Mapping[str, Majorant] = field(default_factory=dict)  # of the concave constraints that are priced
-    gain: FloatArray | None = None  # [S], gains that differ from state to state
-
-
-def priced(form: StandardForm, prices: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Rewards less the price of the constraints, r − Gᵀy, and a bound on the rounding; both [pairs]."""
-    if not len(prices):
-        return form.rewards, np.zeros(1)
-    charge = prices @ form.limits.rows
-    size = np.abs(prices) @ np.abs(form.limits.rows)
-    return form.rewards - charge, (len(prices) + 4) * EPS * (np.abs(form.rewards) + size)
-
-
-def bound_above(
-    form: StandardForm,
-    values: Values,
-    prices: FloatArray | None = None,
-    occupancy: FloatArray | None = None,
-    slopes: Slopes | None = None,
-) -> UpperBound:
-    """Upper bound on the objective of every feasible policy, from any values and any prices.
-
-    Prices of the wrong sign are set to zero first: they would prove nothing. The occupancy is where
-    the bound of a term with a parameter, and of constraints on concave utilities, is made tight; `slopes` of
-    the latter are tried beside their supergradients there.
-    """
-    prices = np.zeros(len(form.names)) if prices is None else form.feasible_prices(prices)
-    point = np.full(form.n_pairs, 1.0 / form.n_pairs) if occupancy is None else occupancy
-    if not form.concave:
-        return _linear_bound(form, values, prices, point)
-    found = [
-        replace(_linear_bound(linear, values, prices, point), majorants=majorants)
-        for linear, majorants in relaxations(form, values, prices, point, slopes)
-        if all(np.isfinite(majorant.offset) for majorant in majorants.values())
-    ]
-    if not found:  # no slope is finite: without the prices of the concave constraints there is a bound all the same
-        prices = np.append(prices[: len(form.limits.names)], np.zeros(len(form.concave)))
-        return bound_above(form, values, prices, occupancy)
-    return min(found, key=lambda bound: bound.value)
-
-
-def _linear_bound(form: StandardForm, values: Values, prices: FloatArray, point: FloatArray) -> UpperBound:
-    high, low = values
-    rewards, charge_error = priced(form, prices)
-    scores, error = pair_residuals(form, high, low, rewards)
-    error = error + charge_error
-    base, slack = base_value(form.initial, form.rest, high, low)
-    dual = None
-    if form.term is None:
-        top = float((scores + error).max())
-        rounding = slack + float(error[int(np.argmax(scores + error))])
-    else:
-        dual = form.term.best_dual(scores, point)
-        top = form.term.bound(scores + error, dual)
-        highest = float(scores[form.term.support].max())
-        slack += 64 * EPS * (abs(highest) + abs(top - highest))  # the log-sum-exp itself
-        rounding = slack + float(error[form.term.support].max())
-    value = base + top + slack
-    return UpperBound(value if np.isfinite(value) else np.inf, rounding, values, scores, prices, dual)
-
-
-def best_bound(form: StandardForm, candidates: Iterable[Candidate], known: UpperBound | None = None) -> UpperBound:
-    """Return the least upper bound that the candidates prove; candidates with NaN or inf prove nothing."""
-    bounds = [bound_above(form, *candidate) for candidate in candidates if np.isfinite(candidate[0][0]).all()]
-    if known is not None:
-        bounds.append(known)
-    if not bounds:
-        bounds.append(bound_above(form, (np.zeros(form.n_states), None)))
-    return min(bounds, key=lambda bound: bound.value)
 
 
 def tolerance_size(form: StandardForm, ends: tuple[float, float]) -> float:
@@ -343,7 +277,7 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         policy_values=frozen(factor * found.bracket.high),
         policy_values_low=frozen(factor * found.bracket.low),
         reduced_costs=frozen(short if form.term is None else np.full_like(short, np.nan)),
-        fingerprint=problem.fingerprint,
+        fingerprint=problem,  # type: ignore[arg-type]
         violation=form.violation(found.pair_occupancy),
         multipliers=to_multipliers(form, upper.prices),
         sensitivity=to_sensitivity(form, to_multipliers(form, upper.prices)),
@@ -385,7 +319,7 @@ def certify_infeasible(problem: Problem, form: StandardForm, found: Assessment, 
         policy_values=frozen(found.bracket.high),
         policy_values_low=frozen(found.bracket.low),
         reduced_costs=frozen(upper.scores.max() - upper.scores),
-        fingerprint=problem.fingerprint,
+        fingerprint=problem,  # type: ignore[arg-type]
         violation=form.violation(found.pair_occupancy),
         multipliers=dict(zip(form.names, map(float, weights), strict=True)),
         infeasible_by=-upper.value,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from scipy import sparse
@@ -21,6 +22,8 @@ from occlp.errors import Unsupported
 from occlp.gains import bracket_gains
 from occlp.kernels import backup, elimination
 from occlp.parallel import run_rows
+from occlp.policy import Policy
+from occlp.residuals import base_value
 from occlp.resolvent import (
     Elimination,
     Factors,
@@ -31,9 +34,22 @@ from occlp.resolvent import (
     closed_labels,
     fits_elimination,
     inverse,
+    is_banded,
 )
 from occlp.standard import StandardForm
-from occlp.sweeps import SWEEP_TARGET, sweep_occupancy, sweep_values
+from occlp.sweeps import (
+    SWEEP_TARGET,
+    ChosenRows,
+    Earned,
+    Rows,
+    rows_of,
+    settle_occupancy,
+    settle_values,
+    to_matrix,
+)
+
+#: The chains of policies, while somebody holds them.
+_IN_USE: WeakValueDictionary[tuple[int, ...], Chain] = WeakValueDictionary()
 
 #: Chains of at most so many states, and so many times as long as they are wide, are factored for many right-hand sides.
 FACTORED_STATES, FACTORED_WIDTHS = 300_000, 20
@@ -59,29 +75,47 @@ class Bracket:
     upper: float
     gain: FloatArray | None = None  # [S]
 
+    def is_of(self, high: FloatArray, low: FloatArray | None) -> bool:
+        """Whether it is that of these values."""
+        same = self.gain is None and np.array_equal(high, self.high)
+        return same and (not self.low.any() if low is None else np.array_equal(low, self.low))
+
 
 @dataclass(frozen=True, eq=False)
 class Chain:
     """The chain of a policy on a standard form."""
 
-    matrix: Any  # csr_array [S, S]
+    rows: Rows  # of P, a csr_array [S, S]
     rewards: FloatArray  # [S]
     initial: FloatArray  # [S]
     discount: float
     rest: float
     mixed: FloatArray | None = None  # [S], size of the terms that a randomised policy has summed; None if it has not
     widths: FloatArray | None = None  # [S], how many pairs a state mixes
+    source: Any = None  # what it was made from, held on to as long as the chain lives
 
     @property
     def n_states(self) -> int:
         """Number of states."""
         return len(self.initial)
 
+    @property
+    def earned(self) -> Earned:
+        """Rewards, γ and 1 − γ, as the kernels take them."""
+        return self.rewards, self.discount, self.rest
+
+    @cached_property
+    def matrix(self) -> Any:
+        """P as a csr_array [S, S]."""
+        return to_matrix(self.rows, self.n_states)
+
     @cached_property
     def visited(self) -> BoolArray:
         """States reachable from the initial distribution, [S]."""
         if self.discount == 0:
             return self.initial > 0
+        if (self.initial > 0).all():
+            return np.ones(self.n_states, dtype=np.bool_)
         return reached_from(self.matrix, self.initial > 0)
 
     @cached_property
@@ -141,29 +175,34 @@ class Chain:
         """An order of the states and the bandwidth it gives."""
         return band_order(self.matrix)
 
-    @property
+    @cached_property
+    def is_banded(self) -> bool:
+        """Whether subtraction-free elimination is affordable in the order of the states as it is."""
+        return is_banded(*self.rows[:2])
+
+    @cached_property
     def is_small(self) -> bool:
-        """Whether subtraction-free elimination is affordable."""
-        return fits_elimination(self.n_states, self._band[1])
+        """Whether subtraction-free elimination is affordable, and called for: sweeps have not settled it."""
+        return self.is_banded or fits_elimination(self.n_states, self._band[1])
 
     def with_rewards(self, form: StandardForm, probabilities: FloatArray, rewards: FloatArray) -> Chain:
         """The same chain with other rewards of the pairs, [pairs]; what is known of its transitions is shared."""
         earned = np.add.reduceat(probabilities * rewards, form.start[:-1])
         mixed = None if self.mixed is None else np.add.reduceat(probabilities * np.abs(rewards), form.start[:-1])
         other = replace(self, rewards=earned, mixed=mixed)
-        vars(other).update({name: value for name, value in vars(self).items() if name not in vars(other)})
+        own = {*vars(other), "bracket"}
+        vars(other).update({name: value for name, value in vars(self).items() if name not in own})
         return other
 
     def residuals(self, high: FloatArray, low: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Residual r + γPh − h of each state and a bound on its rounding, both [S]."""
         out, error = np.empty(self.n_states), np.empty(self.n_states)
         states = np.arange(self.n_states, dtype=np.int32)
-        matrix = self.matrix
-        rows = (matrix.indptr, matrix.indices, matrix.data, states, self.rewards, self.discount, self.rest)
+        rows, size = (*self.rows, states, *self.earned), int(self.rows[0][-1])
         if low is None:
-            run_rows(backup.residuals, self.n_states, matrix.nnz, *rows, high, out, error)
+            run_rows(backup.residuals, self.n_states, size, *rows, high, out, error)
         else:
-            run_rows(backup.residuals_extended, self.n_states, 8 * matrix.nnz, *rows, high, low, out, error)
+            run_rows(backup.residuals_extended, self.n_states, 8 * size, *rows, high, low, out, error)
         if self.mixed is not None and self.widths is not None:  # rows and rewards were rounded when mixed
             error = error * (1.0 + (self.widths + 2.0) / 8.0) + (self.widths + 4.0) * backup.EPS * self.mixed
         return out, error
@@ -183,40 +222,45 @@ def reached_from(matrix: Any, start: BoolArray) -> BoolArray:
 
 
 def policy_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatArray | None = None) -> Chain:
-    """Return the chain of a policy given by one probability per pair, [pairs]."""
+    """Return the chain of a policy given by one probability per pair, [pairs].
+
+    While a chain is in use, those who ask for it again get the same one with all that is known of it.
+    """
     rewards = form.rewards if rewards is None else rewards
+    if any(array.flags.writeable for array in (probabilities, rewards)):
+        return _new_chain(form, probabilities, rewards)
+    key = (id(form), id(probabilities), id(rewards))
+    chain = _IN_USE.get(key)
+    if chain is None:
+        chain = _IN_USE[key] = _new_chain(form, probabilities, rewards)
+    return chain
+
+
+def _new_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatArray) -> Chain:
     positive = np.flatnonzero(probabilities)
-    mixed = widths = None
+    source = (form, probabilities, rewards)
     if len(positive) == form.n_states:  # deterministic: rows are taken as they are
-        matrix, earned = form.transitions[positive], rewards[positive]
-    else:
-        shape = (form.n_states, form.n_pairs)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(form.states[positive], minlength=form.n_states))])
-        kernel = sparse.csr_array((probabilities[positive], positive, indptr), shape=shape)
-        matrix = sparse.csr_array(kernel @ form.transitions)
-        matrix.sort_indices()
-        earned, mixed = kernel @ rewards, kernel @ np.abs(rewards)
-        widths = np.diff(indptr).astype(np.float64)
+        chosen = positive.astype(np.int32)
+        return Chain(
+            ChosenRows(form, chosen).rows, rewards[chosen], form.initial, form.discount, form.rest, source=source
+        )
+    shape = (form.n_states, form.n_pairs)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(form.states[positive], minlength=form.n_states))])
+    kernel = sparse.csr_array((probabilities[positive], positive, indptr), shape=shape)
+    matrix = sparse.csr_array(kernel @ form.transitions)
+    matrix.sort_indices()
     matrix.indices = matrix.indices.astype(np.int32, copy=False)
     matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
-    return Chain(matrix, np.asarray(earned), form.initial, form.discount, form.rest, mixed, widths)
+    earned, mixed, widths = kernel @ rewards, kernel @ np.abs(rewards), np.diff(indptr).astype(np.float64)
+    return Chain(rows_of(matrix), np.asarray(earned), form.initial, form.discount, form.rest, mixed, widths, source)
 
 
-def pair_residuals(
-    form: StandardForm, high: FloatArray, low: FloatArray | None, rewards: FloatArray | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Residual r + γPV − V of every pair for V = high + low, and a bound on its rounding; both [pairs].
-
-    `rewards` [pairs] takes the place of the form's own.
-    """
-    out, error = np.empty(form.n_pairs), np.empty(form.n_pairs)
-    matrix, rewards = form.transitions, form.rewards if rewards is None else rewards
-    rows = (matrix.indptr, matrix.indices, matrix.data, form.states, rewards, form.discount, form.rest)
-    if low is None or not low.any():
-        run_rows(backup.residuals, form.n_pairs, matrix.nnz, *rows, high, out, error)
-    else:
-        run_rows(backup.residuals_extended, form.n_pairs, 8 * matrix.nnz, *rows, high, low, out, error)
-    return out, error
+def chain_of(form: StandardForm, policy: Policy, chosen: ChosenRows) -> Chain:
+    """The chain of a deterministic policy whose rows are there already."""
+    source = (form, policy.pair_probabilities, form.rewards)
+    chain = Chain(chosen.rows, chosen.rewards, form.initial, form.discount, form.rest, source=source)
+    _IN_USE[tuple(map(id, source))] = chain
+    return chain
 
 
 def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
@@ -225,18 +269,25 @@ def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
     Parameters
     ----------
     chain : Chain
+        It remembers the answer.
     start : FloatArray [S], optional
         Values to begin with; any will do.
     """
+    bracket = vars(chain).get("bracket")
+    if bracket is None:
+        bracket = vars(chain)["bracket"] = _relative_values(chain, start)
+    return bracket
+
+
+def _relative_values(chain: Chain, start: FloatArray | None) -> Bracket:
     if chain.rest == 0 and chain.n_classes > 1:
         found, gain, lower, upper = bracket_gains(chain)
         return Bracket(found, np.zeros_like(found), lower, upper, gain)
     high = np.zeros(chain.n_states) if start is None else np.array(start, dtype=np.float64)
     low: FloatArray | None = None
-    if not (chain.is_small or chain.is_factored):
-        high, converged = sweep_values(chain, high)
-        if converged:
-            return enclose(chain, high, None)
+    if not (chain.is_banded or chain.is_factored) and (chain.rest > 0 or not chain.is_small) and settle_values(chain.rows, chain.earned, high):
+        vars(chain)["is_small"] = False  # no other way is called for
+        return enclose(chain, high, None)
     best = enclose(chain, high, low)
     if start is not None and best.upper - best.lower > SWEEP_TARGET:
         blank = enclose(chain, np.zeros(chain.n_states), None)
@@ -274,34 +325,29 @@ def occupancy(chain: Chain) -> FloatArray:
 
     Source: d = (1 − γ) μ0 (I − γP)⁻¹.
     """
-    if chain.is_small or chain.rest == 0:
+    settled = None
+    if chain.rest > 0 and not (chain.is_banded or chain.is_factored):
+        settled = settle_occupancy(chain.rows, chain.discount, chain.rest, chain.initial)
+    if settled is not None:
+        mass = settled
+    elif chain.is_small or chain.rest == 0:
         source = chain.initial if chain.rest == 0 else chain.rest * chain.initial
         mass = chain.resolvent.rows(source)  # subtraction-free: componentwise accurate
     else:
-        mass, converged = chain.initial, False
-        if not chain.is_factored:
-            mass, converged = sweep_occupancy(chain)
-        if not converged:
-            mass = _solve_occupancy(chain)
+        mass = _solve_occupancy(chain)
     mass = np.where(chain.visited, np.maximum(mass, 0.0), 0.0)
     return np.asarray(mass / mass.sum())
 
 
 def enclose(chain: Chain, high: FloatArray, low: FloatArray | None) -> Bracket:
     """Bracket the objective of a chain from any values, in one pass over its transitions."""
+    known = vars(chain).get("bracket")
+    if known is not None and known.is_of(high, low):
+        return known  # type: ignore[no-any-return]
     rho, error = chain.residuals(high, low)
     base, slack = base_value(chain.initial, chain.rest, high, low)
     tail = np.zeros_like(high) if low is None else low
     return Bracket(high, tail, base + float((rho - error).min()) - slack, base + float((rho + error).max()) + slack)
-
-
-def base_value(initial: FloatArray, rest: float, high: FloatArray, low: FloatArray | None) -> tuple[float, float]:
-    """(1 − γ) μ0·V and a bound on its rounding."""
-    terms = initial * high
-    base = rest * (float(terms.sum()) + (0.0 if low is None else float((initial * low).sum())))
-    # Pairwise summation: the error grows with log S.
-    slack = (np.log2(len(initial) + 1) + 12) * backup.EPS * rest * float(np.abs(terms).sum())
-    return base, slack
 
 
 def two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:

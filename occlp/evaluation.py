@@ -11,12 +11,12 @@ import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, frozen
 from occlp.chain import Bracket, Chain, occupancy, policy_chain, relative_values
-from occlp.chain import pair_residuals as pair_residuals  # for those who evaluate policies
 from occlp.errors import InvalidProblem
 from occlp.lower_bounds import lower_with_term
 from occlp.model import MDP, Pairs
 from occlp.policy import Policy, read_policy
 from occlp.problem import Problem, as_problem
+from occlp.residuals import pair_residuals, residuals_of
 from occlp.standard import ConcaveLimit, StandardForm, standardize
 from occlp.terms import Binding
 from occlp.total.assessment import TotalAssessment, assess_total
@@ -368,6 +368,9 @@ def _values(
         values = relative + (objective - form.rest * float(form.initial @ bracket.high)) / form.rest
     # The bias of several classes differs from h by a constant for each.
     high, low = (bracket.high, bracket.low) if bracket.gain is None else (values, None)
-    rho, _ = pair_residuals(form, high, low)
-    mean = np.add.reduceat(rho * policy.pair_probabilities, form.start[:-1])
+    rho = residuals_of(form, high, low).scores
+    if policy.is_deterministic:
+        mean = rho[policy.choice]
+    else:
+        mean = np.add.reduceat(rho * policy.pair_probabilities, form.start[:-1])
     return values, rho - mean[form.states]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,8 @@ from occlp._typing import FloatArray
 
 #: Below this many transitions one thread is faster.
 SERIAL_SIZE = 2_000_000
+#: Threads at most; the memory is busy with fewer.
+MOST_THREADS = 8
 
 
 def run_rows(kernel: Callable[..., None], n_rows: int, work: int, *arguments: Any) -> None:
@@ -24,19 +27,34 @@ def run_rows(kernel: Callable[..., None], n_rows: int, work: int, *arguments: An
 
     Each row is computed from the inputs alone, so the result is the same for any number of threads.
     """
-    workers = 1 if work < SERIAL_SIZE else min(os.cpu_count() or 1, 8)
+    workers = 1 if work < SERIAL_SIZE else n_threads()
     if workers == 1:
         kernel(0, n_rows, *arguments)
         return
     blocks = 4 * workers
     edges = [n_rows * block // blocks for block in range(blocks + 1)]
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges) if last > first]
-        for future in futures:
-            future.result()
+    pool = _pool(os.getpid(), workers)
+    futures = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges) if last > first]
+    for future in futures:
+        future.result()
 
 
 def inner_product(left: FloatArray, right: FloatArray) -> np.float64:
     """Σ left · right in one order: a BLAS product depends on its threads in the last digits, and waits for them."""
     total: np.float64 = np.einsum("i,i", left, right)
     return total
+
+
+def n_threads() -> int:
+    """How many threads a kernel may use: as many as this process has processors, or as ``OCCLP_THREADS`` says."""
+    told = os.environ.get("OCCLP_THREADS", "")
+    if told.isdigit() and int(told) > 0:
+        return int(told)
+    able = getattr(os, "sched_getaffinity", None)
+    return min(len(able(0)) if able else os.cpu_count() or 1, MOST_THREADS)
+
+
+@cache
+def _pool(process: int, workers: int) -> ThreadPoolExecutor:
+    """The threads of a process; those of its parent do not survive a fork."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="occlp")

@@ -66,7 +66,7 @@ class Policy:
             raise InvalidProblem(
                 f"the policy's probabilities in state {pairs.state_name(worst)!r} sum to {sums[worst]:.12g}, not 1."
             )
-        return cls(pairs, frozen(array / sums[pairs.states]))
+        return cls(pairs, frozen(array / sums[pairs.states]))._checked()
 
     @classmethod
     def from_table(cls, model: MDP | Pairs, probabilities: Any) -> Policy:
@@ -129,7 +129,9 @@ class Policy:
             raise InvalidProblem(f"{positions[state]} is no pair of state {pairs.state_name(state)!r}.")
         probabilities = np.zeros(pairs.n_pairs)
         probabilities[positions.astype(np.int64, copy=False)] = 1.0
-        return cls(pairs, frozen(probabilities))
+        policy = cls(pairs, frozen(probabilities))._checked()
+        vars(policy)["choice"] = frozen(np.array(positions, dtype=np.int32))
+        return policy
 
     @classmethod
     def uniform(cls, model: MDP | Pairs) -> Policy:
@@ -155,6 +157,15 @@ class Policy:
         other = (fallback or cls.uniform(pairs)).pair_probabilities
         probabilities = np.where(sums > 0, mass / np.where(sums > 0, sums, 1.0), other)
         return cls.from_pairs(pairs, probabilities)
+
+    def sound(self, pairs: Pairs) -> Policy:
+        """Return this policy if a constructor has checked it on these pairs, else one made by `from_pairs`."""
+        checked = self.pairs is pairs and vars(self).get("_is_checked", False)
+        return self if checked else Policy.from_pairs(pairs, self.pair_probabilities)
+
+    def _checked(self) -> Policy:
+        vars(self)["_is_checked"] = True
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.pairs, self.pair_probabilities)

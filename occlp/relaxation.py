@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.evaluation import pair_residuals
+from occlp.residuals import pair_residuals
 from occlp.standard import StandardForm
 from occlp.terms import Majorant
 

@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
-from occlp._typing import AnyArray, BoolArray, FloatArray
+from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray
 from occlp.aggregation import Aggregation, Stalled
 from occlp.kernels import elimination
 
@@ -31,6 +31,17 @@ class Resolvent(Protocol):
 
     def rows(self, rhs: FloatArray) -> FloatArray:
         """b A⁻¹ (b a row vector)."""
+
+
+def is_banded(indptr: IntArray, indices: IntArray) -> bool:
+    """Whether elimination in the order of the states as it is is affordable; looks no further than it must."""
+    n = len(indptr) - 1
+    return fits_elimination(n, n - 1) or bool(elimination.within_band(indptr, indices, widest_band(n)))
+
+
+def widest_band(n_states: int) -> int:
+    """The largest bandwidth for which elimination is affordable; negative where none is."""
+    return int(np.sqrt(max(ELIMINATION_WORK, 0) / n_states)) - 1
 
 
 def band_order(graph: Any) -> tuple[Any, int]:

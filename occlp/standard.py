@@ -71,6 +71,8 @@ class Limits:
 
     def excess(self, occupancy: FloatArray) -> FloatArray:
         """By how much each row is broken, [k], in units of one; 0 where it is kept."""
+        if not self.names:
+            return np.zeros(0)
         endless = np.isinf(occupancy)  # visits that never end count where a row weighs them, and only there
         values = self.rows[:, ~endless] @ occupancy[~endless] - self.bounds
         if endless.any():
@@ -161,10 +163,14 @@ class StandardForm:
 
     def violation(self, occupancy: FloatArray) -> float:
         """The largest violation of a constraint in the user's units."""
+        if not self.names:
+            return 0.0
         return float((self.excess(occupancy) * self.units).max(initial=0.0))
 
     def kept(self, occupancy: FloatArray, tol: float) -> bool:
         """Whether every violation is within tol · range."""
+        if not self.names:
+            return True
         return bool((self.excess(occupancy) * self.units <= tol * self.ranges).all())
 
     def feasible_prices(self, prices: FloatArray) -> FloatArray:
@@ -209,13 +215,11 @@ def standardize(problem: Problem) -> StandardForm:
     low, high = float(rewards.min()), float(rewards.max())
     # Zeros stay exact: only an offset common to all rewards is taken off, and none from totals.
     shift = min(max(0.0, low), high) if problem.criterion != "total" else 0.0
-    with np.errstate(over="ignore"):
-        shifted = rewards - shift
-    size = float(np.abs(shifted).max())
+    size = max(abs(low - shift), abs(high - shift))
     if not math.isfinite(size):
         raise InvalidProblem(f"rewards between {low:g} and {high:g} overflow double precision. Rescale them.")
     scale = math.ldexp(1.0, min(math.frexp(size)[1], 1023)) if size > 0 else 1.0
-    scaled = frozen(shifted / scale)
+    scaled = frozen((rewards - shift if shift else rewards) / scale)
     return StandardForm(
         start=mdp.pairs.start,
         states=mdp.pairs.states,
@@ -227,7 +231,7 @@ def standardize(problem: Problem) -> StandardForm:
         sign=sign,
         shift=shift,
         scale=scale,
-        reward_range=float(scaled.max() - scaled.min()),
+        reward_range=(high - shift) / scale - (low - shift) / scale,
         limits=_limits(problem),
     )
 

@@ -1,90 +1,107 @@
-"""Sweeps for the values and the occupancy of a chain that mixes fast, and the rule that gives them up for others."""
+"""Chains that mix fast: the rows of a policy side by side, and sweeps over them until nothing is left to settle."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
 
-from occlp._typing import FloatArray, IntArray
-from occlp.kernels import relaxation
+from occlp._typing import AnyArray, FloatArray, IntArray
+from occlp.kernels import relaxation, rounds
+from occlp.standard import StandardForm
 
-if TYPE_CHECKING:
-    from occlp.chain import Chain
-
-#: Sweeps that may be taken before other ways are.
-SWEEP_BUDGET = 200
-#: Sweeps between two looks at the residual.
+#: indptr, indices and data of a CSR matrix.
+Rows: TypeAlias = tuple[IntArray, IntArray, FloatArray]
+#: Rewards [S] of the rows, γ and 1 − γ.
+Earned: TypeAlias = tuple[FloatArray, float, float]
+#: Sweeps between two improvements, or two looks at the residual.
 SWEEPS = 4
-#: Spread of the residual (rewards have size one) at which sweeps stop.
+#: Sweeps that chains which mix fast may take.
+SWEEP_BUDGET = 600
+#: Spread of the residual (rewards have size one), and change of the occupancy, at which sweeps stop.
 SWEEP_TARGET = 1e-14
-#: Sweeps after which their pace is believed.
-TRIED = 20
+#: The least 1 − γ for which sweeps settle an occupancy.
+LEAST_REST = 1e-5
 
 
-class Sweeps:
-    """Sweeps with a policy fixed: plain ones, and Gauss–Seidel (`relaxing`) where those are too slow.
+def rows_of(matrix: Any) -> Rows:
+    """The arrays of a csr_array, as the kernels take them."""
+    return matrix.indptr, matrix.indices, matrix.data
+
+
+def to_matrix(rows: Rows, n_columns: int) -> Any:
+    """A csr_array around the arrays, which are taken as they are."""
+    matrix = sparse.csr_array((len(rows[0]) - 1, n_columns), dtype=np.float64)
+    matrix.indptr, matrix.indices, matrix.data = rows
+    return matrix
+
+
+class ChosenRows:
+    """The rows of one pair of each state side by side; they follow the choice with as little copying as may be.
 
     Parameters
     ----------
-    matrix : csr_array [rows, S]
-    rewards : FloatArray [rows]
-    discount, rest : float
-        γ and 1 − γ.
+    form : StandardForm
+    choice : IntArray [S]
     """
 
-    def __init__(self, matrix: Any, rewards: FloatArray, discount: float, rest: float) -> None:
+    def __init__(self, form: StandardForm, choice: IntArray) -> None:
+        self._source = (*rows_of(form.transitions), form.rewards)
+        self.choice = choice
+        self._gather(np.full(len(choice), -1, dtype=np.int32), rows_of(form.transitions))
+
+    def follow(self, choice: IntArray) -> None:
+        """Take the rows of another choice, [S]."""
+        known, self.choice = self.choice, choice
+        if not rounds.patch(choice, known, *self._source, *self.rows, self.rewards):
+            self._gather(known, self.rows)
+
+    def _gather(self, known: IntArray, rows: Rows) -> None:
+        indptr, indices, data, self.rewards = rounds.gather(self.choice, known, *self._source, *rows)
+        self.rows: Rows = (indptr, indices, data)
+
+
+class Sweeps:
+    """Sweeps with a policy fixed: plain ones, and Gauss–Seidel (`relaxing`) where those are too slow."""
+
+    def __init__(self, n_states: int) -> None:
         self.relaxing = False
-        self._rows = (matrix.indptr, matrix.indices, matrix.data, rewards, discount, rest)
-        self._room = np.empty(matrix.shape[1])
+        self._states, self._room = np.arange(n_states, dtype=np.int32), np.empty(n_states)
 
-    def run(self, chosen: IntArray, values: FloatArray) -> None:
-        """A few sweeps with the chosen row of each state, [S]; values [S] change in place and stay centred."""
-        if self.relaxing:
-            relaxation.relax_values(SWEEPS, chosen, *self._rows, int(np.argmax(values)), values)
-            values -= values.mean()  # so they keep their digits
-        else:
-            relaxation.sweep_values(SWEEPS, chosen, *self._rows, values, self._room)
+    def take(self, rows: Rows, earned: Earned) -> None:
+        """Take the rows of a policy, and what they earn."""
+        self._arrays = (*rows, *earned)
 
-
-def sweep_values(chain: Chain, values: FloatArray) -> tuple[FloatArray, bool]:
-    """Sweeps for the values of one policy; gives up, with the best values met, when they contract too slowly."""
-    sweeps = Sweeps(chain.matrix, chain.rewards, chain.discount, chain.rest)
-    states = np.arange(chain.n_states, dtype=np.int32)
-    best, least, values = values, np.inf, values.copy()
-    last = spread = np.inf
-    for done in range(0, SWEEP_BUDGET, SWEEPS):
-        rho, error = chain.residuals(values)
-        last, spread = spread, float(rho.max() - rho.min())
-        grain = min(8 * float(np.spacing(np.abs(values).max())), 1e-13)  # what one double of this size can resolve
-        if spread <= max(SWEEP_TARGET, grain, 2 * float(error.max())):
-            return values, True
-        if spread < least:
-            best, least = values.copy(), spread
-        if done >= TRIED and not _on_track(spread, last, SWEEP_BUDGET - done):
-            break
-        sweeps.run(states, values)
-    return best, False
+    def run(self, values: FloatArray, sweeps: int = SWEEPS) -> None:
+        """A few sweeps; values [S] change in place and stay centred, so they keep their digits."""
+        if not self.relaxing:
+            rounds.sweep(sweeps, 0.0, *self._arrays, values, self._room)
+            return
+        relaxation.relax_values(sweeps, self._states, *self._arrays, int(np.argmax(values)), values)
+        values -= values.mean()
 
 
-def sweep_occupancy(chain: Chain) -> tuple[FloatArray, bool]:
-    """Sweeps for d = (1 − γ) μ0 + γ dP; gives up when they contract too slowly."""
-    transposed = sparse.csr_array(chain.matrix.T)
-    leaving = np.asarray(chain.matrix.sum(axis=1)).ravel() - chain.matrix.diagonal()
-    links = (transposed.indptr, transposed.indices, transposed.data, leaving)
-    rows = (*links, chain.discount, chain.rest, chain.initial)
-    mass, defect = chain.initial.copy(), np.inf
-    for done in range(0, SWEEP_BUDGET, SWEEPS):
-        last, defect = defect, relaxation.relax_occupancy(SWEEPS, *rows, mass)
-        if defect <= SWEEP_TARGET:
-            return mass, True
-        if done >= TRIED and not _on_track(defect, last, SWEEP_BUDGET - done):
-            break
-    return mass, False
+def settle_values(
+    rows: Rows,
+    earned: Earned,
+    values: FloatArray,
+) -> bool:
+    """Sweep the values, [S], in place, while the chain mixes fast enough for that; whether they are settled."""
+    grain = min(8 * float(np.spacing(np.abs(values).max())), 1e-13)  # what one double of this size can resolve
+    target = max(SWEEP_TARGET, grain)
+    return bool(rounds.sweep(SWEEP_BUDGET, target, *rows, *earned, values, np.empty_like(values))[1] <= target)
 
 
-def _on_track(now: float, before: float, left: int) -> bool:
-    """Whether a geometric decrease, from `before` to `now` in some sweeps, reaches the target in the sweeps left."""
-    rate = now / before
-    return rate < 1 and now * rate ** (left / SWEEPS) <= SWEEP_TARGET
+def settle_occupancy(rows: Rows, discount: float, rest: float, initial: AnyArray) -> FloatArray | None:
+    """The occupancy, [S], by sweeps from the initial distribution; None where the chain mixes too slowly for that.
+
+    A defect of one may stand for an error of 1 / (1 − γ) in classes that hardly know each other, so nothing is settled
+    where 1 − γ is tiny.
+    """
+    if rest < LEAST_REST:
+        return None
+    mass: FloatArray = np.array(initial)
+    links = rounds.transpose(*rows, len(mass))
+    left = rounds.spread_mass(SWEEP_BUDGET, SWEEP_TARGET, *links, discount, rest, initial, mass)[1]
+    return mass if left == 0 else None

@@ -77,7 +77,7 @@ class TotalTracker(Rows):
     def record(self, iterate: Iterate, iteration: int | None, seconds: float, *, prefer: bool = False) -> float:
         """Judge an iterate and return the gap in the user's units; a policy with garbage in it counts for nothing."""
         try:
-            policy = Policy.from_pairs(self.problem.mdp.pairs, iterate.policy.pair_probabilities)
+            policy = iterate.policy.sound(self.problem.mdp.pairs)
         except OccupancyError:
             return self.form.scale * self.gap
         limits = self.form.limits

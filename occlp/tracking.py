@@ -10,19 +10,10 @@ import numpy as np
 from scipy.special import rel_entr
 
 from occlp._typing import BoolArray, FloatArray
-from occlp.certificate import Candidate as BoundCandidate
-from occlp.certificate import (
-    UpperBound,
-    allowed_gap,
-    best_bound,
-    gained_by,
-    rounding_of,
-    slack_of,
-    to_multipliers,
-    to_prices,
-    tolerance_size,
-)
-from occlp.chain import Bracket, enclose, policy_chain
+from occlp.bounds import Candidate as BoundCandidate
+from occlp.bounds import UpperBound, best_bound
+from occlp.certificate import allowed_gap, gained_by, rounding_of, slack_of, to_multipliers, to_prices, tolerance_size
+from occlp.chain import Bracket, Chain, enclose, policy_chain
 from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
 from occlp.lower_bounds import distance_from_claim
@@ -148,7 +139,7 @@ class Tracker(Rows):
         A policy with garbage in it counts for nothing; a preferred one also wins ties within rounding.
         """
         try:
-            policy = Policy.from_pairs(self.problem.mdp.pairs, iterate.policy.pair_probabilities)
+            policy = iterate.policy.sound(self.problem.mdp.pairs)
         except OccupancyError:
             return self.form.scale * self.gap
         values = self._standard_values(iterate)
@@ -257,7 +248,8 @@ class Tracker(Rows):
         exact = constrained or form.term is not None or self._gains is not None
         bracket: Bracket | None = None
         if values is not None and not exact:
-            bracket = enclose(policy_chain(form, policy.pair_probabilities), *values)
+            chain = policy_chain(form, policy.pair_probabilities)
+            bracket = enclose(chain, *values)
             known = self.reference is None and bracket.upper - bracket.lower <= OWN_VALUES
             if form.n_states <= EXACT_STATES and not known:
                 bracket = None
@@ -268,7 +260,7 @@ class Tracker(Rows):
             # What a violation within the tolerance has gained is taken off again, at the prices known.
             gained = gained_by(form, prices, found.pair_occupancy)
             return _Candidate(policy, found.lower - gained, found.objective, found, None, kept, violation)
-        return _Candidate(policy, bracket.lower, bracket.lower, None, values[0])
+        return _Candidate(policy, bracket.lower, bracket.lower, None, values[0], chain=chain)
 
     def _row(self, candidate: _Candidate, iteration: int, samples: int, seconds: float) -> tuple[float, ...]:
         form, reference, found = self.form, self.reference, candidate.found
@@ -312,6 +304,7 @@ class _Candidate:
     start: FloatArray | None = None  # values to begin an exact evaluation with
     kept: bool = True  # the constraints, within the tolerance
     violation: float = 0.0
+    chain: Chain | None = None  # held on to, with all that is known of it
 
 
 def _is_unique(form: StandardForm, found: Assessment, advantages: FloatArray) -> bool:

@@ -15,7 +15,8 @@ from scipy.optimize import minimize
 from strategies import mdps, policy_tables, sketches
 
 import occlp as oc
-from occlp.certificate import best_bound, bound_above, certify
+from occlp.bounds import best_bound, bound_above
+from occlp.certificate import certify
 from occlp.evaluation import assess, formulate
 
 SENSES = st.sampled_from(["maximize", "minimize"])

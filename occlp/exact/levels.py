@@ -10,7 +10,6 @@ import numpy as np
 
 from occlp._typing import FloatArray, frozen
 from occlp.certificate import Certificate, to_sensitivity
-from occlp.chain import pair_residuals
 from occlp.errors import Unsupported
 from occlp.evaluation import Evaluation, assess, formulate, to_evaluation, to_total_evaluation
 from occlp.exact.balls import check_enclosable
@@ -24,6 +23,7 @@ from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave
 from occlp.proof import ExactProof
 from occlp.rationals import load_flint, to_fraction
+from occlp.residuals import pair_residuals
 from occlp.total.assessment import assess_total
 from occlp.total.form import formulate_total
 

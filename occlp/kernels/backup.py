@@ -103,6 +103,82 @@ def residuals_extended(
 
 
 @kernel
+def judge(
+    first: int,
+    last: int,
+    start: IntArray,
+    indptr: IntArray,
+    indices: IntArray,
+    data: FloatArray,
+    rewards: FloatArray,
+    discount: float,
+    rest: float,
+    values: FloatArray,
+    out: FloatArray,
+    best: IntArray,
+    ceiling: FloatArray,
+    slack: FloatArray,
+    doubt: FloatArray,
+) -> None:
+    """out[k] = r + γPV − V for the pairs of states first..last−1, and of each state s what follows.
+
+    best[s] is the first pair with the largest of them, ceiling[s] the largest with a bound on its rounding added,
+    slack[s] that bound, doubt[s] the largest bound on a rounding.
+    """
+    for s in range(first, last):
+        here = values[s]
+        arg, top, most, own, worst = start[s], -np.inf, -np.inf, 0.0, 0.0
+        e = indptr[start[s]]
+        for k in range(start[s], start[s + 1]):
+            total = 0.0
+            size = 0.0
+            end = indptr[k + 1]
+            terms = end - e + 8
+            while e < end:
+                step = data[e] * (values[np.uint32(indices[e])] - here)
+                total += step
+                size += abs(step)
+                e += 1
+            rho = rewards[k] - rest * here + discount * total
+            error = terms * EPS * (abs(rewards[k]) + abs(rest * here) + discount * size)
+            out[k] = rho
+            high = rho + error
+            high = high if high < np.inf else np.inf  # what is not a number proves nothing
+            # Written so that nothing branches: which pair is best cannot be foretold.
+            arg = k if rho > top else arg
+            top = rho if rho > top else top
+            own = error if high > most else own
+            most = high if high > most else most
+            worst = error if error > worst else worst
+        best[s], ceiling[s], slack[s], doubt[s] = arg, most, own, worst
+
+
+@kernel
+def summarize(
+    start: IntArray,
+    scores: FloatArray,
+    error: FloatArray,
+    best: IntArray,
+    ceiling: FloatArray,
+    slack: FloatArray,
+    doubt: FloatArray,
+) -> None:
+    """The same of each state, from the scores and roundings of its pairs."""
+    for s in range(len(best)):
+        arg, most, own, worst = start[s], -np.inf, 0.0, 0.0
+        for k in range(start[s], start[s + 1]):
+            if scores[k] > scores[arg]:
+                arg = k
+            high = scores[k] + error[k]
+            high = high if high < np.inf else np.inf
+            if high > most:
+                most, own = high, error[k]
+            if error[k] > worst:
+                worst = error[k]
+        best[s], ceiling[s], slack[s], doubt[s] = arg, most, own, worst
+
+
+@kernel
 def improvements(
     first: int,
     last: int,

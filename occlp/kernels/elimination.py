@@ -15,6 +15,16 @@ from occlp.kernels._jit import kernel
 
 
 @kernel
+def within_band(indptr: IntArray, indices: IntArray, width: int) -> bool:
+    """Whether no entry is further than `width` from the diagonal."""
+    for i in range(len(indptr) - 1):
+        for e in range(indptr[i], indptr[i + 1]):
+            if abs(indices[e] - i) > width:
+                return False
+    return width >= 0
+
+
+@kernel
 def fill_chain(
     indptr: IntArray,
     indices: IntArray,

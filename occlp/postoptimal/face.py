@@ -17,14 +17,16 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, frozen
-from occlp.certificate import priced, to_prices
+from occlp.bounds import priced
+from occlp.certificate import to_prices
 from occlp.chain import occupancy, policy_chain
 from occlp.errors import InvalidProblem, NotCertified, Unsupported
-from occlp.evaluation import formulate, pair_residuals
+from occlp.evaluation import formulate
 from occlp.model import MDP, Pairs
 from occlp.multichain import refuse_several
 from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave, refuse_total
+from occlp.residuals import pair_residuals
 from occlp.result import Result, Status
 from occlp.solvers.policy_iteration import policy_iterations
 from occlp.solving import solve

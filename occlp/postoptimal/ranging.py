@@ -19,8 +19,8 @@ import numpy as np
 from occlp._typing import FloatArray
 from occlp.chain import Chain, policy_chain, relative_values
 from occlp.errors import InvalidProblem, Unsupported
-from occlp.evaluation import pair_residuals
 from occlp.postoptimal.face import OptimalFace, best_occupancy, policy_occupancy
+from occlp.residuals import pair_residuals
 
 #: Changes of an advantage, or of an occupancy, below this are rounding.
 ROUNDING = 1e-12

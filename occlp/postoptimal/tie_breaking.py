@@ -15,14 +15,15 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.certificate import to_multipliers
-from occlp.chain import base_value, policy_chain, relative_values
+from occlp.chain import policy_chain, relative_values
 from occlp.constraints import LinearExpression, expected
 from occlp.errors import InvalidProblem, Unsupported
-from occlp.evaluation import formulate, pair_residuals
+from occlp.evaluation import formulate
 from occlp.model import MDP
 from occlp.policy import Policy
 from occlp.postoptimal.face import OptimalFace, best_on_face, optimal_face
 from occlp.problem import Problem, as_problem
+from occlp.residuals import base_value, pair_residuals
 from occlp.result import Result
 from occlp.solvers.base import Iterate, Start
 from occlp.solving import solve

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from occlp._typing import AnyArray, FloatArray
-from occlp.certificate import bound_above, to_multipliers
+from occlp.bounds import bound_above
+from occlp.certificate import to_multipliers
 from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure

@@ -18,13 +18,15 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import FloatArray, IntArray
-from occlp.certificate import bound_above, priced, to_prices
+from occlp.bounds import bound_above, priced
+from occlp.certificate import to_prices
 from occlp.convex import load_cvxpy
 from occlp.errors import Unsupported
-from occlp.evaluation import assess, formulate, pair_residuals
+from occlp.evaluation import assess, formulate
 from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.residuals import pair_residuals
 from occlp.solvers.backends import INFEASIBLE, Backend, installed_backend
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition

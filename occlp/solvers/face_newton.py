@@ -18,9 +18,10 @@ from scipy.sparse.linalg import splu
 
 from occlp._typing import FloatArray
 from occlp.certificate import to_multipliers, to_prices
-from occlp.evaluation import assess, formulate, pair_residuals
+from occlp.evaluation import assess, formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.residuals import pair_residuals
 from occlp.result import Result
 from occlp.solvers.base import Iterate, Start
 from occlp.solvers.soft_policy_iteration import SoftPolicyIteration

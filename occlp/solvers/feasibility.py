@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.certificate import UpperBound, best_bound, bound_above, priced, to_prices
+from occlp.bounds import UpperBound, best_bound, bound_above, priced
+from occlp.certificate import to_prices
 from occlp.constraints import expected
 from occlp.errors import Unsupported
 from occlp.evaluation import assess, formulate

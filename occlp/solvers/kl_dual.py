@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.certificate import priced, to_multipliers, to_prices
-from occlp.chain import base_value, two_sum
-from occlp.evaluation import formulate, pair_residuals
+from occlp.bounds import priced
+from occlp.certificate import to_multipliers, to_prices
+from occlp.chain import two_sum
+from occlp.evaluation import formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.residuals import base_value, pair_residuals
 from occlp.result import Result
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition

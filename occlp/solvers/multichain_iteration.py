@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray
-from occlp.chain import Chain, pair_residuals, policy_chain
+from occlp.chain import Chain, policy_chain
 from occlp.gains import differing, drifts, snapped, solve_gains
 from occlp.kernels import backup
 from occlp.model import Pairs
 from occlp.parallel import run_rows
 from occlp.policy import Policy
+from occlp.residuals import pair_residuals
 from occlp.standard import StandardForm
 
 #: Improvements in gain smaller than this (per probability of reaching other gains, of their range) are rounding.

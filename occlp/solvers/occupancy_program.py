@@ -16,11 +16,12 @@ import numpy as np
 
 from occlp.certificate import to_multipliers
 from occlp.convex import load_cvxpy
-from occlp.evaluation import formulate, pair_residuals
+from occlp.evaluation import formulate
 from occlp.graph import graph_of, proper_choice
 from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.residuals import pair_residuals
 from occlp.solvers.backends import LINEAR_BACKENDS, QUADRATIC_BACKENDS, Backend, installed_backend
 from occlp.solvers.base import Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.certificate import priced, to_multipliers, to_prices
+from occlp.bounds import priced
+from occlp.certificate import to_multipliers, to_prices
 from occlp.chain import Chain, occupancy, policy_chain, relative_values
-from occlp.evaluation import formulate, pair_residuals
+from occlp.evaluation import formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.relaxation import Values
+from occlp.residuals import pair_residuals
 from occlp.result import Result
 from occlp.solvers.base import LINEAR_ONLY, Iterate, Start, start_policy
 from occlp.solvers.decomposition import Decomposition

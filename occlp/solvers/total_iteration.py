@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
-from occlp.chain import pair_residuals
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.residuals import pair_residuals
 from occlp.solvers.base import InfiniteProof, Iterate, Start, start_policy
 from occlp.total.assessment import assess_total
 from occlp.total.form import TotalForm, formulate_total

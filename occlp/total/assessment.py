@@ -10,7 +10,8 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.chain import Chain, base_value, policy_chain, reached_from
+from occlp.chain import Chain, policy_chain, reached_from
+from occlp.residuals import base_value
 from occlp.resolvent import closed_labels
 from occlp.total.form import TotalForm
 from occlp.total.transient import Transient

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.chain import base_value, pair_residuals
 from occlp.graph import maximal_end_components
 from occlp.kernels.backup import EPS
+from occlp.residuals import base_value, pair_residuals
 from occlp.standard import StandardForm
 from occlp.total.form import TotalForm
 from occlp.total.improvement import loses_without_end

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray
-from occlp.chain import pair_residuals
+from occlp.residuals import pair_residuals
 from occlp.resolvent import closed_labels
 from occlp.total.assessment import gain_sign
 from occlp.total.reduction import Reduction, greedy, is_proper, reduce

@@ -10,9 +10,10 @@ from scipy import sparse
 
 from occlp._typing import FloatArray, IntArray
 from occlp.chain import occupancy, policy_chain, relative_values
-from occlp.evaluation import formulate, pair_residuals
+from occlp.evaluation import formulate
 from occlp.kernels import elimination
 from occlp.problem import Problem
+from occlp.residuals import pair_residuals
 from occlp.resolvent import Elimination, band_order, fits_elimination
 from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator
 from occlp.standard import StandardForm

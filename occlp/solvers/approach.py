@@ -1,0 +1,95 @@
+"""The way towards the optimal policy by sweeps and improvements, until solves are called for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from occlp._typing import FloatArray
+from occlp.chain import Chain, chain_of
+from occlp.kernels import rounds
+from occlp.model import Pairs
+from occlp.parallel import run_rows
+from occlp.policy import Policy
+from occlp.standard import StandardForm
+from occlp.sweeps import SWEEPS, ChosenRows, Sweeps
+
+#: After so many rounds that left more than this share of the spread, sweeps are Gauss–Seidel.
+SLOW, MOST_SLOW = 0.5, 3
+#: Residuals beyond this (rewards have size one) show that Gauss–Seidel sweeps do not settle.
+WILD = 1e6
+
+
+def approach(form: StandardForm, pairs: Pairs, values: FloatArray, most: int) -> tuple[FloatArray, Policy, Chain]:
+    """Rounds of modified policy iteration; values, their greedy policy and its chain.
+
+    They end early when the policy stays the same: what follows evaluates it.
+    """
+    run = _Rounds(form, values)
+    calm, slow, spread, relaxing = run.values, 0.0, np.inf, False
+    changed = run.improve()
+    for _ in range(most):
+        low, high = rounds.extent(run.best)
+        last, spread = spread, high - low
+        if spread <= 1e-14 or not changed:
+            break
+        slow += spread > SLOW * last
+        if relaxing and not spread <= WILD:  # levels that amplify each other: back to plain sweeps, for good
+            run.values, slow = calm.copy(), -np.inf
+            run.improve()
+        elif slow >= MOST_SLOW and not relaxing:
+            calm = run.values.copy()
+        relaxing = slow >= MOST_SLOW
+        run.sweep(relaxing)
+        changed = run.improve()
+    policy = Policy.from_choice(pairs, run.choice)
+    return run.values, policy, chain_of(form, policy, run.rows())
+
+
+class _Rounds:
+    """Values with their greedy choice.
+
+    Improvements leave out the states in which no pair can have overtaken the best one, since values have not drifted
+    apart by its lead: a temporary elimination of actions (Puterman 2005, section 6.7).
+    """
+
+    def __init__(self, form: StandardForm, values: FloatArray) -> None:
+        self.form, self.values = form, values - values.mean()
+        self.choice = rounds.largest(form.start, form.rewards)
+        self.best = form.rewards[self.choice]
+        # What the lead of each state was, with the drift until then.
+        self._leads, self._drift = np.zeros(form.n_states), 0.0
+        self._known = np.zeros(form.n_states)
+        self._rows = ChosenRows(form, self.choice)
+        self._sweeps = Sweeps(form.n_states)
+
+    def rows(self) -> ChosenRows:
+        """The rows of the chosen pairs."""
+        if self._rows.choice is not self.choice:
+            self._rows.follow(self.choice)
+        return self._rows
+
+    def sweep(self, relaxing: bool) -> None:
+        """A few sweeps with the chosen pairs, plain ones or Gauss–Seidel; the first plain one is there already."""
+        if not relaxing:
+            self.values += self.best
+        rows = self.rows()
+        self._sweeps.take(rows.rows, (rows.rewards, self.form.discount, self.form.rest))
+        self._sweeps.relaxing = relaxing
+        self._sweeps.run(self.values, SWEEPS if relaxing else SWEEPS - 1)
+
+    def improve(self) -> bool:
+        """One improvement; whether it changed the choice."""
+        form, values = self.form, self.values
+        span, size = rounds.moved(values, self._known)
+        if size == 0.0:
+            return True  # nothing but the rewards counts, and they are what the choice began with
+        self._drift += form.discount * span + 1e-13 * (1.0 + size)  # with room for rounding
+        choice = self.choice.copy()
+        matrix, rows = form.transitions, self.rows()
+        arrays = (form.start, matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, *rows.rows)
+        room = (values, self._drift, self._leads, choice, self.best)
+        run_rows(rounds.improve, form.n_states, matrix.nnz, *arrays, *room)
+        if np.array_equal(choice, self.choice):
+            return False
+        self.choice = choice
+        return True
