@@ -75,6 +75,11 @@ class Bracket:
     upper: float
     gain: FloatArray | None = None  # [S]
 
+    @property
+    def is_fine(self) -> bool:
+        """Whether both ends agree in nine digits: where they are tiny, sweeps may not tell them apart."""
+        return self.upper - self.lower <= 1e-9 * max(abs(self.lower), abs(self.upper))
+
     def is_of(self, high: FloatArray, low: FloatArray | None) -> bool:
         """Whether it is that of these values."""
         same = self.gain is None and np.array_equal(high, self.high)
@@ -179,6 +184,11 @@ class Chain:
     def is_banded(self) -> bool:
         """Whether subtraction-free elimination is affordable in the order of the states as it is."""
         return is_banded(*self.rows[:2])
+
+    @property
+    def may_settle(self) -> bool:
+        """Whether sweeps are tried before anything else: nothing better is at hand, as elimination or factors."""
+        return not (self.is_banded or self.is_factored) and (self.rest > 0 or not self.is_small)
 
     @cached_property
     def is_small(self) -> bool:
@@ -285,9 +295,11 @@ def _relative_values(chain: Chain, start: FloatArray | None) -> Bracket:
         return Bracket(found, np.zeros_like(found), lower, upper, gain)
     high = np.zeros(chain.n_states) if start is None else np.array(start, dtype=np.float64)
     low: FloatArray | None = None
-    if not (chain.is_banded or chain.is_factored) and (chain.rest > 0 or not chain.is_small) and settle_values(chain.rows, chain.earned, high):
-        vars(chain)["is_small"] = False  # no other way is called for
-        return enclose(chain, high, None)
+    if chain.may_settle and settle_values(chain.rows, chain.earned, high):
+        best = enclose(chain, high, low)
+        if best.is_fine or not chain.is_small:
+            vars(chain)["is_small"] = False  # no other way is called for
+            return best
     best = enclose(chain, high, low)
     if start is not None and best.upper - best.lower > SWEEP_TARGET:
         blank = enclose(chain, np.zeros(chain.n_states), None)
@@ -326,7 +338,7 @@ def occupancy(chain: Chain) -> FloatArray:
     Source: d = (1 − γ) μ0 (I − γP)⁻¹.
     """
     settled = None
-    if chain.rest > 0 and not (chain.is_banded or chain.is_factored):
+    if chain.rest > 0 and chain.may_settle:
         settled = settle_occupancy(chain.rows, chain.discount, chain.rest, chain.initial)
     if settled is not None:
         mass = settled

@@ -15,9 +15,10 @@ from strategies import mdps, mdps_with_policies
 import occlp as oc
 from occlp import parallel
 from occlp.chain import band_order, policy_chain
-from occlp.kernels import backup, elimination, flow, horizon, relaxation
+from occlp.kernels import backup, elimination, flow, horizon, relaxation, rounds
 from occlp.kernels import softmax as soft
 from occlp.standard import flow_matrix, standardize
+from occlp.sweeps import to_matrix
 
 FORMS = pytest.mark.parametrize("form", ["compiled", "python"])
 
@@ -343,7 +344,7 @@ def test_blocks_and_threads_change_nothing(workers, monkeypatch):
     rows = (mdp.pair_start, *rows_of(mdp), mdp.pair_rewards, mdp.discount, 0.05, values)
     backup.improvements(0, mdp.n_states, *rows, *improved)
     monkeypatch.setattr(parallel, "SERIAL_SIZE", 0)
-    monkeypatch.setattr(parallel.os, "cpu_count", lambda: workers)
+    monkeypatch.setattr(parallel, "n_threads", lambda: workers)
     out, error = np.empty(mdp.n_pairs), np.empty(mdp.n_pairs)
     arguments = (*rows_of(mdp), mdp.pairs.states, mdp.pair_rewards, mdp.discount, 0.05, values, out, error)
     parallel.run_rows(backup.residuals, mdp.n_pairs, mdp.transitions.nnz, *arguments)
@@ -358,7 +359,7 @@ def test_blocks_and_threads_change_nothing(workers, monkeypatch):
 @pytest.mark.parametrize("rows", [0, 1, 7, 1000])
 def test_every_row_is_in_exactly_one_block(rows, monkeypatch):
     monkeypatch.setattr(parallel, "SERIAL_SIZE", 0)
-    monkeypatch.setattr(parallel.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(parallel, "n_threads", lambda: 3)
     counts = np.zeros(rows, dtype=int)
     calls = []
 
@@ -376,7 +377,7 @@ def test_every_row_is_in_exactly_one_block(rows, monkeypatch):
 
 def test_an_error_in_a_block_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(parallel, "SERIAL_SIZE", 0)
-    monkeypatch.setattr(parallel.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(parallel, "n_threads", lambda: 2)
 
     def fail(first, last):
         if first > 0:
@@ -449,24 +450,120 @@ def test_sweeps_end_at_the_values_and_the_occupancy_of_the_chain(form, pair):
     dense = matrix.toarray()
     system = np.eye(n) - standard.discount * dense
     exact = np.linalg.solve(system, chain.rewards)
-    rows = (np.arange(n, dtype=np.int32), matrix.indptr, matrix.indices, matrix.data, chain.rewards)
-    rows = (*rows, standard.discount, standard.rest)
+    earned = (chain.rewards, standard.discount, standard.rest)
     plain, relaxed = np.zeros(n), np.zeros(n)
-    either(relaxation.sweep_values, form)(400, *rows, plain, np.empty(n))
-    either(relaxation.relax_values, form)(400, *rows, n - 1, relaxed)
+    _, spread = either(rounds.sweep, form)(400, 1e-13, *chain.rows, *earned, plain, np.empty(n))
+    assert spread <= 1e-13
+    either(relaxation.relax_values, form)(400, np.arange(n, dtype=np.int32), *chain.rows, *earned, n - 1, relaxed)
     for found in (plain, relaxed):
         np.testing.assert_allclose(found - found[0], exact - exact[0], atol=1e-9)
+    links = either(rounds.transpose, form)(*chain.rows, n)
+    np.testing.assert_array_equal(to_matrix(links, n).toarray(), dense.T)
     mass = standard.initial.copy()
-    transposed = matrix.T.tocsr()
-    rows = (transposed.indptr, transposed.indices, transposed.data)
-    rows = (*rows, dense.sum(axis=1) - dense.diagonal(), standard.discount, standard.rest, standard.initial)
-    defect = either(relaxation.relax_occupancy, form)(400, *rows, mass)
+    left = either(rounds.spread_mass, form)(4000, 1e-14, *links, standard.discount, standard.rest, mass.copy(), mass)[1]
     occupancy = standard.rest * np.linalg.solve(system.T, standard.initial)
     np.testing.assert_allclose(mass, occupancy / occupancy.sum(), atol=1e-12)
-    assert defect <= 1e-14
-    off = np.roll(occupancy, 1)  # a wrong d is told by its defect
-    expected = np.abs(standard.rest * standard.initial - system.T @ off).sum()
-    np.testing.assert_allclose(either(relaxation.relax_occupancy, form)(0, *rows, off), expected, atol=1e-13)
+    assert left == 0.0
+
+
+@FORMS
+def test_sweeps_give_slow_chains_up_early(form):
+    """A walk on a ring: the target would take 195,728 sweeps."""
+    n = 60
+    steps = np.roll(np.eye(n), 1, axis=1) / 2 + np.roll(np.eye(n), -1, axis=1) / 2
+    rows = rows_of(oc.MDP.from_arrays(steps[:, None], np.zeros(n), discount=0.9999))
+    rewards = np.linspace(0.0, 1.0, n)
+    done, spread = either(rounds.sweep, form)(600, 1e-14, *rows, rewards, 0.9999, 1e-4, np.zeros(n), np.empty(n))
+    assert done <= 4 * rounds.LOOK
+    assert spread > 1e-3
+    initial = np.eye(n)[0]
+    mass = initial.copy()
+    done, left = either(rounds.spread_mass, form)(600, 1e-14, *rows, 0.9999, 1e-4, initial, mass)
+    assert done <= 4 * rounds.LOOK
+    assert left > 1e-6
+
+
+@FORMS
+@given(mdps(max_states=5), st.integers(0, 10**6))
+@settings(max_examples=25)
+def test_rows_follow_the_choice(form, mdp, seed):
+    rng = np.random.default_rng(seed)
+    matrix, rewards, start = mdp.transitions, mdp.pair_rewards, mdp.pair_start
+    first, second = (rng.integers(start[:-1], start[1:]).astype(np.int32) for _ in range(2))
+    nothing = np.full(mdp.n_states, -1, dtype=np.int32)
+    rows = either(rounds.gather, form)(first, nothing, *rows_of(mdp), rewards, *rows_of(mdp))
+    for choice, found in (
+        (first, rows),
+        (second, either(rounds.gather, form)(second, first, *rows_of(mdp), rewards, *rows[:3])),
+    ):
+        np.testing.assert_array_equal(to_matrix(found[:3], mdp.n_states).toarray(), matrix[choice].toarray())
+        np.testing.assert_array_equal(found[3], rewards[choice])
+    fit = bool((np.diff(matrix.indptr)[first] == np.diff(matrix.indptr)[second]).all())
+    assert either(rounds.patch, form)(second, first, *rows_of(mdp), rewards, *rows) == fit
+    choice = second if fit else first
+    np.testing.assert_array_equal(to_matrix(rows[:3], mdp.n_states).toarray(), matrix[choice].toarray())
+
+
+@FORMS
+@given(mdps(max_states=5), st.integers(0, 10**6))
+@settings(max_examples=40)
+def test_improvements_that_leave_states_out_lose_nothing(form, mdp, seed):
+    rng, standard = np.random.default_rng(seed), standardize(oc.Problem(mdp))
+    n, known = mdp.n_states, np.zeros(mdp.n_states)
+    choice, best = either(rounds.largest, form)(standard.start, standard.rewards), np.empty(n)
+    first = np.array([standard.rewards[a:b].argmax() + a for a, b in itertools.pairwise(standard.start.tolist())])
+    np.testing.assert_array_equal(choice, first)
+    leads, drift, values = np.zeros(n), 0.0, rng.normal(size=n)
+    for size in (1.0, 0.3, 0.1, 0.03, 0.0):
+        values = values + size * rng.normal(size=n)
+        span, largest = either(rounds.moved, form)(values, known)
+        np.testing.assert_array_equal(known, values)
+        assert largest >= np.abs(values).max()
+        drift += standard.discount * span + 1e-13 * (1 + largest)
+        own = rounds.gather(choice, np.full(n, -1, dtype=np.int32), *rows_of(mdp), standard.rewards, *rows_of(mdp))
+        rows = (standard.start, *rows_of(mdp), standard.rewards, standard.discount)
+        either(rounds.improve, form)(0, n, *rows, *own[:3], values, drift, leads, choice, best)
+        gain, expected = np.empty(n), np.empty(n, dtype=np.int32)
+        backup.improvements(0, n, *rows, standard.rest, values, gain, expected)
+        np.testing.assert_allclose(best, gain, atol=1e-12)
+        scores = call_residuals(backup.residuals, mdp, standard.rewards, standard.rest, values)[0]
+        np.testing.assert_allclose(scores[choice], scores[expected], atol=1e-12)  # ties aside the same pairs
+        assert either(rounds.extent, form)(best) == (best.min(), best.max())
+
+
+@FORMS
+@given(mdps(max_states=5), st.integers(0, 10**6))
+@settings(max_examples=25)
+def test_one_pass_tells_each_state_what_it_needs_to_know(form, mdp, seed):
+    values = np.random.default_rng(seed).normal(size=mdp.n_states)
+    start, rest = mdp.pair_start, 1 - mdp.discount
+    scores, error = call_residuals(backup.residuals, mdp, mdp.pair_rewards, rest, values)
+
+    def room():
+        return np.empty(mdp.n_states, np.int32), *(np.empty(mdp.n_states) for _ in range(3))
+
+    out, found, again = np.empty(mdp.n_pairs), room(), room()
+    rows = (start, *rows_of(mdp), mdp.pair_rewards, mdp.discount, rest)
+    either(backup.judge, form)(0, mdp.n_states, *rows, values, out, *found)
+    np.testing.assert_array_equal(out, scores)
+    either(backup.summarize, form)(start, scores, error, *again)
+    for one, other in zip(found, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    best, ceiling, slack, doubt = found
+    for s, (a, b) in enumerate(itertools.pairwise(start.tolist())):
+        assert best[s] == a + scores[a:b].argmax()
+        assert ceiling[s] == (scores + error)[a:b].max()
+        assert slack[s] in error[a:b]
+        assert doubt[s] == error[a:b].max()
+
+
+@FORMS
+def test_what_is_not_a_number_proves_nothing(form):
+    mdp = oc.MDP.from_arrays(np.eye(2)[:, None], [0.0, 0.0], discount=0.5)
+    room = (np.empty(2), np.empty(2, np.int32), np.empty(2), np.empty(2), np.empty(2))
+    rows = (mdp.pair_start, *rows_of(mdp), mdp.pair_rewards, 0.5, 0.5)
+    either(backup.judge, form)(0, 2, *rows, np.array([np.nan, 0.0]), *room)
+    assert room[2][0] == np.inf
 
 
 @FORMS

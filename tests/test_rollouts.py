@@ -62,7 +62,7 @@ def workers(monkeypatch):
     """Set the number of threads, whatever the size of the task."""
 
     def put(count):
-        monkeypatch.setattr(parallel.os, "cpu_count", lambda: count)
+        monkeypatch.setattr(parallel, "n_threads", lambda: count)
         monkeypatch.setattr(parallel, "SERIAL_SIZE", 0)
 
     return put
