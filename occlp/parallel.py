@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -35,7 +35,7 @@ def run_rows(kernel: Callable[..., None], n_rows: int, work: int, *arguments: An
     edges = [n_rows * block // blocks for block in range(blocks + 1)]
     pool = _pool(os.getpid(), workers)
     futures = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges) if last > first]
-    for future in futures:
+    for future in wait(futures).done:
         future.result()
 
 
