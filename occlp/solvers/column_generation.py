@@ -16,10 +16,11 @@ from occlp.bounds import bound_above
 from occlp.certificate import to_multipliers
 from occlp.model import Pairs
 from occlp.policy import Policy
+from occlp.solvers.approach import approach
 from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure
 from occlp.solvers.local_model import LocalModel, Response
 from occlp.solvers.mixture_program import MixtureProgram
-from occlp.solvers.policy_iteration import approach, policy_iterations
+from occlp.solvers.policy_iteration import policy_iterations
 from occlp.standard import StandardForm
 
 #: Rounds of sweeps towards the best policy at given prices.
@@ -79,7 +80,7 @@ class ColumnGeneration:
     def begin(self, policy: Policy | None) -> None:
         """Add the first column: a policy known to be good, or what sweeps make of the rewards alone."""
         if policy is None:
-            _, policy = approach(self.form, self.pairs, np.zeros(self.form.n_states), ROUNDS)
+            _, policy, _ = approach(self.form, self.pairs, np.zeros(self.form.n_states), ROUNDS)
         self._add(LocalModel(self.form, policy))
 
     def advance(self) -> bool:
@@ -161,7 +162,7 @@ class ColumnGeneration:
         model = self._model
         weights = np.append(self.weight, -response.mixture.prices)
         form, size = self._priced_form(weights)
-        _, policy = approach(form, self.pairs, weights @ model.values / size, ROUNDS)
+        _, policy, _ = approach(form, self.pairs, weights @ model.values / size, ROUNDS)
         if model.differs(policy.choice, weights) > NEAR * form.n_states:
             return policy
         alone = model.respond(MixtureProgram(form.limits.equal, self.penalty), self.weight, response)

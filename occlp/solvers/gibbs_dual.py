@@ -17,8 +17,8 @@ import numpy as np
 from occlp._typing import FloatArray
 from occlp.kernels import flow
 from occlp.parallel import inner_product
-from occlp.solvers.conjugate_gradients import solve_by_gradients
 from occlp.residuals import base_value, pair_residuals
+from occlp.solvers.conjugate_gradients import solve_by_gradients
 from occlp.standard import StandardForm
 from occlp.terms import JointTerm
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
-from occlp.residuals import pair_residuals
 from occlp.chain import occupancy, policy_chain, relative_values
 from occlp.kernels import selection
 from occlp.policy import Policy
+from occlp.residuals import pair_residuals
 from occlp.solvers.mixture_program import Mixture, MixtureProgram
 from occlp.standard import StandardForm
 
