@@ -75,6 +75,7 @@ from .ratios import density_ratio as density_ratio
 from .ratios import divergence as divergence
 from .ratios import singular_pairs as singular_pairs
 from .ratios import trajectory_ratio as trajectory_ratio
+from .report.grids import plot_over_time as plot_over_time
 from .result import History as History
 from .result import Result as Result
 from .result import Status as Status

@@ -8,10 +8,11 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from occlp.arguments import check_count
 from occlp.errors import InvalidProblem, OccupancyError
 from occlp.model import MDP
 from occlp.problem import Problem, as_problem
@@ -21,6 +22,9 @@ from occlp.solvers.base import describe
 from occlp.solving import Limit, find_reference, run
 from occlp.total.bound import TotalBound
 from occlp.tracking import Reference
+
+if TYPE_CHECKING:
+    from occlp.report.grids import Cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +114,12 @@ class Comparison:
 
         return plot_seeds(self, path, against=against)
 
+    def plot_over_time(self, path: str | Path | None = None, *, cells: Cells = None) -> Any:
+        """Draw how the occupancy of each method moves over a grid; see `occlp.plot_over_time`."""
+        from occlp.report.grids import plot_over_time
+
+        return plot_over_time(self, path, cells=cells)
+
     def report(self, path: str | Path) -> Path:
         """Write one self-contained HTML file and return its path."""
         from occlp.report.page import write_report
@@ -127,6 +137,7 @@ def compare(
     limit: Limit | None = None,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
+    snapshots: int = 0,
 ) -> Comparison:
     """Run several methods on one question and lay the certified results side by side.
 
@@ -146,6 +157,8 @@ def compare(
         Where the runs go; answers (not timings) are the same on each.
     progress : callable, optional
         Called as ``progress(done, total)`` after each run.
+    snapshots : int
+        Occupancies to keep along each run, as in `solve`; for `Comparison.plot_over_time` and the report.
 
     Returns
     -------
@@ -169,11 +182,12 @@ def compare(
     named = _named(solvers)
     if seeds < 1:
         raise InvalidProblem(f"seeds={seeds!r} must be at least 1.")
+    check_count("snapshots", snapshots, least=0)
     _warm_up()
     reference = find_reference(problem, tol)
     root = _seed_sequence(rng)
     jobs = [
-        _Job(problem, name, solver, seed, (position, seed), root, tol, limit, reference)
+        _Job(problem, name, solver, seed, (position, seed), root, tol, limit, reference, snapshots)
         for position, (name, solver) in enumerate(named.items())
         for seed in range(seeds if is_sampled(solver) else 1)
     ]
@@ -212,6 +226,7 @@ class _Job:
     tol: float
     limit: Limit | None
     reference: Reference | TotalBound | None
+    snapshots: int
 
 
 def _run_job(job: _Job) -> Row:
@@ -226,7 +241,7 @@ def _run_job(job: _Job) -> Row:
             return Row(job.name, name, job.seed, None, f"{type(job.solver).__name__} cannot answer this: {reason}.")
         result = run(
             job.problem, job.solver, tol=job.tol, rng=np.random.default_rng(stream), limit=job.limit,
-            reference=job.reference,
+            reference=job.reference, snapshots=job.snapshots,
         )  # fmt: skip
     except OccupancyError as error:
         return Row(job.name, name, job.seed, None, str(error))

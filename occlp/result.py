@@ -40,6 +40,22 @@ class Timing:
     certificate: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The occupancy of one iterate.
+
+    Attributes
+    ----------
+    iteration : int
+    gap : float
+    pair_occupancy : FloatArray [pairs]
+    """
+
+    iteration: int
+    gap: float
+    pair_occupancy: FloatArray  # [pairs]
+
+
 class History(Mapping[str, FloatArray]):
     """What happened along a run: named columns of equal length, at most 1,000 rows.
 
@@ -47,6 +63,11 @@ class History(Mapping[str, FloatArray]):
     bound known, ``suboptimal_mass`` Σ d^π·1[A* < −tol], ``total_variation`` ½‖d* − d^π‖₁ and ``kl``
     KL(d* ‖ d^π) where d* is unique (NaN elsewhere), ``samples`` and ``seconds``. Policy gradients add figures of
     their own (docs/conventions.md, section 8).
+
+    Attributes
+    ----------
+    snapshots : tuple of Snapshot
+        Occupancies along the run, where `solve` was asked to keep some.
     """
 
     common = (
@@ -55,8 +76,12 @@ class History(Mapping[str, FloatArray]):
     )  # fmt: skip
 
     def __init__(
-        self, rows: list[tuple[float, ...]] | None = None, extras: list[Mapping[str, float]] | None = None
+        self,
+        rows: list[tuple[float, ...]] | None = None,
+        extras: list[Mapping[str, float]] | None = None,
+        snapshots: tuple[Snapshot, ...] = (),
     ) -> None:
+        self.snapshots = snapshots
         extras = [{}] * len(rows or []) if extras is None else extras
         added = tuple(dict.fromkeys(name for extra in extras for name in extra))
         self.names = (*self.common, *added)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from occlp.arguments import check_tolerance, check_word, read_generator
+from occlp.arguments import check_count, check_tolerance, check_word, read_generator
 from occlp.certificate import LEVELS
 from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unbounded, Unsupported
 from occlp.exact.levels import check_level, raise_level
@@ -36,7 +36,7 @@ from occlp.terms import Utility
 from occlp.total.bound import TotalBound
 from occlp.total_tracking import TotalTracker
 from occlp.tracking import Reference, Tracker
-from occlp.verdict import Outcome, close_total, decide, disprove, judge
+from occlp.verdict import Outcome, begin, close_total, decide, disprove, judge
 
 #: Answers further than this from the bound (relative to the spread of the rewards) are not polished:
 #: a method that is so wrong has failed, and mending its answer would hide that.
@@ -96,6 +96,7 @@ def solve(
     start: Start = None,
     check: bool = True,
     progress: Callable[[int, float], None] | None = None,
+    snapshots: int = 0,
 ) -> Result:
     """Answer a question, with a certificate.
 
@@ -127,6 +128,9 @@ def solve(
         Whether to raise when the method failed or missed a tolerance it promises.
     progress : callable, optional
         Called as ``progress(iterations, gap)`` whenever the run is judged.
+    snapshots : int
+        Occupancies to keep in ``result.history.snapshots``, the first and the last iterate's among them; for
+        `plot_over_time`.
 
     Returns
     -------
@@ -157,6 +161,7 @@ def solve(
     problem = as_problem(problem)
     check_tolerance("tol", tol)
     check_tolerance("atol", atol)
+    check_count("snapshots", snapshots, least=0)
     solver = default_solver(problem) if solver is None else solver
     if isinstance(solver, type) or not _is_solver(solver):
         raise InvalidProblem(f"{solver!r} is not a solver: it lacks iterate(), unsupported() or promises_tol.")
@@ -172,7 +177,7 @@ def solve(
     reference = None if solver.promises_tol else find_reference(problem, tol)
     result = run(
         problem, solver, tol=tol, atol=atol, rng=_generator(rng, start), limit=limit, start=start,
-        reference=reference, progress=progress, level=level,
+        reference=reference, progress=progress, level=level, snapshots=snapshots,
     )  # fmt: skip
     if check and result.status is Status.INFEASIBLE:
         raise Infeasible(result.message, result)
@@ -218,15 +223,11 @@ def run(
     reference: Reference | TotalBound | None = None,
     progress: Callable[[int, float], None] | None = None,
     level: str = "float",
+    snapshots: int = 0,
 ) -> Result:
     """Run one solver to its end, to a limit or to the tolerance; never raises for a failed run."""
     began = time.perf_counter()
-    tracker: Tracker | TotalTracker
-    if problem.criterion == "total":
-        tracker = TotalTracker(problem, tol, reference if isinstance(reference, TotalBound) else None)
-    else:
-        tracker = Tracker(problem, tol, reference if isinstance(reference, Reference) else None)
-    _remember(tracker, start)
+    tracker = begin(problem, tol, reference, start, snapshots)
     job = _Job(solver, tracker, limit or Limit(), atol, began, rng, progress)
     outcome = job.drive(lambda: job.limited_solver.iterate(problem, tol=tol, rng=rng, start=start))
     if outcome.iterations == 0 and isinstance(start, Result):
@@ -369,16 +370,6 @@ def _containing(outcome: Outcome) -> Iterator[None]:
         outcome.stopped = "the user (Ctrl-C)"
     except MemoryError:
         outcome.stopped = "a lack of memory"
-
-
-def _remember(tracker: Tracker | TotalTracker, start: Start) -> None:
-    """Judge the result that a run goes on from, so that the answer is never worse."""
-    if not isinstance(start, Result) or start.certificate.infeasible_by is not None or start.certificate.unending:
-        return
-    known = start.certificate
-    gains = known.gain_values if known.gain_values.size else None
-    claim = Iterate(start.policy, known.values, known.values_low, known.multipliers, gains=gains)
-    tracker.record(claim, None, 0.0)
 
 
 def _generator(rng: int | np.random.Generator | None, start: Start) -> np.random.Generator:

@@ -36,8 +36,8 @@ class _Candidate:
 class TotalTracker(Rows):
     """Keeps the best of a run. Every number comes from the model and the iterate's policy and values."""
 
-    def __init__(self, problem: Problem, tol: float, upper: TotalBound | None = None) -> None:
-        super().__init__()
+    def __init__(self, problem: Problem, tol: float, upper: TotalBound | None = None, snapshots: int = 0) -> None:
+        super().__init__(snapshots)
         self.problem, self.tol = problem, tol
         self.total = formulate_total(problem)
         self.form = self.total.base
@@ -97,7 +97,7 @@ class TotalTracker(Rows):
             self._best = candidate
         if iteration is not None:
             row = self._row(candidate, iteration, iterate.samples, seconds)
-            self.add_row(row, {} if iterate.measures is None else iterate.measures())
+            self.add_row(row, {} if iterate.measures is None else iterate.measures(), lambda: found.visits)
         return self.form.scale * self.gap
 
     def reached(self, atol: float) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import rel_entr
 
-from occlp._typing import BoolArray, FloatArray
+from occlp._typing import BoolArray, FloatArray, frozen
 from occlp.bounds import Candidate as BoundCandidate
 from occlp.bounds import UpperBound, best_bound
 from occlp.certificate import allowed_gap, gained_by, rounding_of, slack_of, to_multipliers, to_prices, tolerance_size
@@ -21,7 +21,7 @@ from occlp.multichain import Gains, has_several, preferred
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.relaxation import Values
-from occlp.result import HISTORY_ROWS, History
+from occlp.result import HISTORY_ROWS, History, Snapshot
 from occlp.solvers.base import Iterate, Solver, Start, start_policy
 from occlp.standard import StandardForm
 from occlp.terms import JointTerm
@@ -66,12 +66,14 @@ class Reference:
 
 
 class Rows:
-    """The history of a run: when to judge, and the rows so far."""
+    """The history of a run: when to judge, and the rows so far, with the occupancies of some of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_snapshots: int = 0) -> None:
         self._rows: list[tuple[float, ...]] = []
         self._extras: list[Mapping[str, float]] = []
         self._next = 1
+        self._most, self._stride = most_snapshots, 1
+        self._snapshots: list[Snapshot] = []
 
     def due(self, iteration: int) -> bool:
         """Whether this iteration is to be judged."""
@@ -80,11 +82,19 @@ class Rows:
         self._next = iteration + 1 if iteration < DENSE_ITERATIONS else math.ceil(iteration * 1.01)
         return True
 
-    def add_row(self, row: tuple[float, ...], extra: Mapping[str, float]) -> None:
-        """Keep the row of an iteration with the method's own figures, once."""
-        if not (self._rows and self._rows[-1][0] == row[0]):
-            self._rows.append(row)
-            self._extras.append(extra)
+    def add_row(self, row: tuple[float, ...], extra: Mapping[str, float], occupancy: Callable[[], FloatArray]) -> None:
+        """Keep the row of an iteration with the method's own figures, once, and its occupancy if some are kept."""
+        if self._rows and self._rows[-1][0] == row[0]:
+            return
+        self._rows.append(row)
+        self._extras.append(extra)
+        if self._most:
+            if self._snapshots and (len(self._rows) - 2) % self._stride:
+                self._snapshots.pop()  # the latest always stands at the end, and stays only if it is its turn
+            if len(self._snapshots) >= 8 * self._most:
+                self._snapshots, self._stride = self._snapshots[::2], 2 * self._stride
+            gap = row[History.common.index("gap")]
+            self._snapshots.append(Snapshot(int(row[0]), gap, frozen(np.array(occupancy()))))
 
     def history(self) -> History:
         """The rows, thinned evenly to at most 1,000 (first and last are kept)."""
@@ -92,14 +102,15 @@ class Rows:
         if len(rows) > HISTORY_ROWS:
             keep = np.unique(np.linspace(0, len(rows) - 1, HISTORY_ROWS).astype(int))
             rows, extras = [rows[i] for i in keep], [extras[i] for i in keep]
-        return History(rows, extras)
+        shown = np.unique(np.linspace(len(self._snapshots) - 1, 0, self._most).astype(int))
+        return History(rows, extras, tuple(self._snapshots[i] for i in shown if i >= 0))
 
 
 class Tracker(Rows):
     """Keeps the best of a run. Every number comes from the model and the iterate's policy and values."""
 
-    def __init__(self, problem: Problem, tol: float, reference: Reference | None) -> None:
-        super().__init__()
+    def __init__(self, problem: Problem, tol: float, reference: Reference | None, snapshots: int = 0) -> None:
+        super().__init__(snapshots)
         self.problem, self.tol, self.reference = problem, tol, reference
         self.form = formulate(problem)
         self._best: _Candidate | None = None
@@ -156,7 +167,12 @@ class Tracker(Rows):
             self._best = candidate
         if iteration is not None:
             row = self._row(candidate, iteration, iterate.samples, seconds)
-            self.add_row(row, self._extra(candidate, iterate))
+            found = candidate.found
+
+            def occupancy() -> FloatArray:
+                return (found or assess(self.form, policy.pair_probabilities, candidate.start)).pair_occupancy
+
+            self.add_row(row, self._extra(candidate, iterate), occupancy)
         return self.form.scale * self.gap
 
     def reached(self, atol: float) -> bool:

@@ -14,14 +14,15 @@ from occlp.model import Pairs
 from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.result import Checkpoint, Status
-from occlp.solvers.base import InfeasibleProof, InfeasibleTotal, InfiniteProof, Iterate
+from occlp.result import Checkpoint, Result, Status
+from occlp.solvers.base import InfeasibleProof, InfeasibleTotal, InfiniteProof, Iterate, Start
 from occlp.solvers.feasibility import minimal_conflict
 from occlp.solvers.policy_iteration import improved
 from occlp.total.assessment import assess_total
+from occlp.total.bound import TotalBound
 from occlp.total.reduction import reduction_of
 from occlp.total_tracking import TotalTracker, certify_infeasible_total, certify_unending
-from occlp.tracking import Tracker
+from occlp.tracking import Reference, Tracker
 
 #: Exact improvements after which the actions of states that are not visited are left as they are.
 MOST_IMPROVEMENTS = 1000
@@ -40,6 +41,22 @@ class Outcome:
     proof: InfeasibleProof | None = None
     checkpoint: Checkpoint | None = None
     ended: InfiniteProof | InfeasibleTotal | None = None
+
+
+def begin(
+    problem: Problem, tol: float, reference: Reference | TotalBound | None, start: Start, snapshots: int
+) -> Tracker | TotalTracker:
+    """Return what judges a run; of a result that the run goes on from it knows already, so that none gets worse."""
+    tracker: Tracker | TotalTracker
+    if problem.criterion == "total":
+        tracker = TotalTracker(problem, tol, reference if isinstance(reference, TotalBound) else None, snapshots)
+    else:
+        tracker = Tracker(problem, tol, reference if isinstance(reference, Reference) else None, snapshots)
+    if isinstance(start, Result) and start.certificate.infeasible_by is None and not start.certificate.unending:
+        known = start.certificate
+        gains = known.gain_values if known.gain_values.size else None
+        tracker.record(Iterate(start.policy, known.values, known.values_low, known.multipliers, gains=gains), None, 0.0)
+    return tracker
 
 
 def judge(problem: Problem, tracker: Tracker | TotalTracker) -> tuple[Certificate, Evaluation]:

@@ -18,6 +18,7 @@ NEEDS = {
     "compare_frozenlake": "gymnasium",
     "picture_frozenlake": "gymnasium",
     "dask_cluster": "distributed",
+    "pytorch_policy": "torch",
 }
 #: Words that an example prints when it works, and files that it writes.
 SAYS = {
@@ -29,6 +30,7 @@ SAYS = {
     "machine_repair": ["'broken': 'repair'", "worth 149.4777, or 7.4739 a period", "broken  run   -6.600"],
     "occupancy_lp_by_hand": ["near today: 7.201872 a period", "no policy this near earns more than 7.201872"],
     "picture_frozenlake": ["written: frozenlake.png"],
+    "pytorch_policy": ["197 parameters for 109 pairs; optimum -0.2999", "natural gradient, exact  -0.2999"],
     "third_party_solver": ["ScipyDual()        CERTIFIED  148.108252"],
     "where_the_loss_sits": ["  8 iterations: 4.91e-08 below the optimum; the losses of all pairs sum to 4.91e-08"],
 }
@@ -66,6 +68,16 @@ def test_an_example_is_short_and_says_what_it_shows(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 70
     assert text.startswith('"""')
+
+
+def test_an_example_says_what_it_lacks(tmp_path):
+    """PyTorch is no dependency of the tests: where it is missing, the example says what to install, and stops."""
+    if importlib.util.find_spec("torch") is not None:
+        pytest.skip("PyTorch is here")
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "pytorch_policy.py")]
+    done = subprocess.run(command, cwd=tmp_path, timeout=100, check=False, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "This example needs PyTorch: pip install torch"
 
 
 def test_every_example_is_listed_in_its_readme():

@@ -143,7 +143,7 @@ def plot_occupancies(comparison: Comparison, path: str | Path | None = None) -> 
     _label_panels(grid, len(results), [pairs.state_name(int(s)) for s in states],
                   [pairs.action_name(int(a)) for a in actions], wide, tall)  # fmt: skip
     bar = figure.colorbar(image, ax=grid, shrink=min(1.0, 2.6 / (rows * tall)), aspect=18, pad=0.015)
-    bar.set_ticks(_mass_ticks(norm, highest))
+    bar.set_ticks(mass_ticks(norm, highest))
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     bar.set_label("occupancy d(s, a), cube-root scale", color=MUTED, fontsize=8.5)
     bar.outline.set_visible(False)
@@ -298,7 +298,7 @@ def _legend(figure: Figure, runs: Sequence[_Run]) -> None:
         text.set_text(name)
 
 
-def _mass_ticks(norm: PowerNorm, highest: float) -> list[float]:
+def mass_ticks(norm: PowerNorm, highest: float) -> list[float]:
     """Round figures that stand apart on the colour bar, from the highest to 0."""
     kept = [0.0]
     for tick in MASS_TICKS:

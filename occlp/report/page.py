@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from occlp.errors import InvalidProblem
 from occlp.report import content
 from occlp.report.figures import plot_convergence, plot_occupancies, to_data_uri
+from occlp.report.grids import has_cells, plot_over_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,12 +114,15 @@ def _verdict(comparison: Comparison, results: Sequence[Result]) -> dict[str, Any
 
 def _pictures(comparison: Comparison) -> list[dict[str, Any]]:
     gaps, masses = plot_convergence(comparison), plot_occupancies(comparison)
+    figures = [
+        (gaps, "Certified gap of each method against iterations and against seconds"),
+        (masses, "Occupancy of each state and action, method by method"),
+    ]
+    if has_cells(comparison):
+        figures.append((plot_over_time(comparison), "Occupancy of each cell along the runs, with iteration and gap"))
     return [
         {"source": to_data_uri(figure), "width": int(96 * figure.get_figwidth()), "words": words}
-        for figure, words in (
-            (gaps, "Certified gap of each method against iterations and against seconds"),
-            (masses, "Occupancy of each state and action, method by method"),
-        )
+        for figure, words in figures
     ]
 
 
