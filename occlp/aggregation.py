@@ -26,6 +26,8 @@ from occlp.parallel import inner_product
 SWEEPS = 2
 #: Basins, and share of the states, beyond which all states make one basin.
 MOST_BASINS, LARGEST_SHARE = 30_000, 1 / 8
+#: By how much a solve makes the defect smaller.
+REDUCTION = 1e-10
 #: Preconditioned steps after which a solve has failed.
 MOST_STEPS = 100
 
@@ -71,14 +73,19 @@ class Aggregation:
             self._label[:], self._n_basins = 0, 1
         self._weights = 1.0 / np.bincount(self._label[self._core])[self._label[self._core]]
 
-    def columns(self, rhs: FloatArray, *, reduction: float = 1e-10) -> FloatArray:
-        """A⁻¹ b, the defect made smaller by the given factor; raises `Stalled` where that fails."""
-        found = bicgstab(self._defects(self._moves, self._leave), self._improve_columns, rhs[self._order], reduction)
+    def columns(self, rhs: FloatArray, *, reduction: float = REDUCTION, noise: float = 0.0) -> FloatArray:
+        """A⁻¹ b, the defect made smaller by the given factor, or than noise of this size at every state.
+
+        Raises `Stalled` where that fails.
+        """
+        target = max(reduction * math.sqrt(inner_product(rhs, rhs)), noise * math.sqrt(len(rhs)))
+        found = bicgstab(self._defects(self._moves, self._leave), self._improve_columns, rhs[self._order], target)
         return self._in_place(found)
 
-    def rows(self, rhs: FloatArray, *, reduction: float = 1e-10) -> FloatArray:
+    def rows(self, rhs: FloatArray, *, reduction: float = REDUCTION) -> FloatArray:
         """b A⁻¹, likewise."""
-        found = bicgstab(self._defects(*self._entering), self._improve_rows, rhs[self._order], reduction)
+        target = reduction * math.sqrt(inner_product(rhs, rhs))
+        found = bicgstab(self._defects(*self._entering), self._improve_rows, rhs[self._order], target)
         return self._in_place(found)
 
     def _in_place(self, ordered: FloatArray) -> FloatArray:
@@ -148,9 +155,9 @@ def bicgstab(
     defects: Callable[[FloatArray, FloatArray], FloatArray],
     improve: Callable[[FloatArray], FloatArray],
     rhs: FloatArray,
-    reduction: float,
+    target: float,
 ) -> FloatArray:
-    """Solve A x = b, from zero, until the defect b − Ax is smaller than b by the given factor.
+    """Solve A x = b, from zero, until the Euclidean norm of the defect b − Ax is at most `target`.
 
     Parameters
     ----------
@@ -158,7 +165,7 @@ def bicgstab(
         (b, x) -> b − Ax, and b -> an approximation of A⁻¹ b.
     rhs : FloatArray [n]
         b.
-    reduction : float
+    target : float
 
     Raises
     ------
@@ -169,8 +176,7 @@ def bicgstab(
     van der Vorst (1992), Bi-CGSTAB, SIAM J. Sci. Stat. Comput. 13, preconditioned from the right.
     """
     x, defect, zero = np.zeros(len(rhs)), rhs.copy(), np.zeros(len(rhs))
-    target = reduction * math.sqrt(inner_product(rhs, rhs))
-    if target == 0.0:
+    if math.sqrt(inner_product(rhs, rhs)) <= target:
         return x
     direction, product = rhs.copy(), inner_product(rhs, rhs)
     with np.errstate(all="ignore"):

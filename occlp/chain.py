@@ -53,6 +53,10 @@ _IN_USE: WeakValueDictionary[tuple[int, ...], Chain] = WeakValueDictionary()
 
 #: Chains of at most so many states, and so many times as long as they are wide, are factored for many right-hand sides.
 FACTORED_STATES, FACTORED_WIDTHS = 300_000, 20
+#: Width of a bracket that is good enough where there are no more digits to be had.
+CLOSE = 1e-13
+#: Values beyond this do not fit into one double with all the digits that count.
+LARGE = 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +80,14 @@ class Bracket:
     gain: FloatArray | None = None  # [S]
 
     @property
+    def width(self) -> float:
+        """Upper less lower end."""
+        return self.upper - self.lower
+
+    @property
     def is_fine(self) -> bool:
         """Whether both ends agree in nine digits: where they are tiny, sweeps may not tell them apart."""
-        return self.upper - self.lower <= 1e-9 * max(abs(self.lower), abs(self.upper))
+        return self.width <= 1e-9 * max(abs(self.lower), abs(self.upper))
 
     def is_of(self, high: FloatArray, low: FloatArray | None) -> bool:
         """Whether it is that of these values."""
@@ -297,38 +306,42 @@ def _relative_values(chain: Chain, start: FloatArray | None) -> Bracket:
     low: FloatArray | None = None
     if chain.may_settle and settle_values(chain.rows, chain.earned, high):
         best = enclose(chain, high, low)
-        if best.is_fine or not chain.is_small:
+        if best.is_fine or (best.width <= CLOSE and not chain.is_small):
             vars(chain)["is_small"] = False  # no other way is called for
             return best
     best = enclose(chain, high, low)
-    if start is not None and best.upper - best.lower > SWEEP_TARGET:
+    if start is not None and best.width > SWEEP_TARGET:
         blank = enclose(chain, np.zeros(chain.n_states), None)
-        if blank.upper - blank.lower < best.upper - best.lower:  # a start further off than nothing costs digits
+        if blank.width < best.width:  # a start further off than nothing costs digits
             best, high = blank, blank.high
-    if best.upper - best.lower <= SWEEP_TARGET:
-        return best
     for _ in range(10):
-        width = best.upper - best.lower
-        step = _correction(chain, high, low)
+        step = None if best.width <= SWEEP_TARGET else _correction(chain, high, low)
+        if step is None:
+            break
+        width = best.width
         if low is None:
             trial = enclose(chain, high + step, None)
         else:
             trial = enclose(chain, *two_sum(high, low + step))
-        if trial.upper - trial.lower < width:
+        if trial.width < width:
             best, high = trial, trial.high
             low = None if low is None else trial.low
-        if trial.upper - trial.lower < 0.5 * width:
+        if trial.width < 0.5 * width:
             continue
-        if low is not None or width <= 1e-13 or np.abs(high).max() <= 1e3:
+        if low is not None or width <= CLOSE or np.abs(high).max() <= LARGE:
             break
         low = np.zeros(chain.n_states)  # one double cannot hold values this large: go on with two
     return best
 
 
-def _correction(chain: Chain, high: FloatArray, low: FloatArray | None) -> FloatArray:
-    """One step of iterative refinement, pinned where most of the initial mass is."""
-    rho, _ = chain.residuals(high, low)
-    step = chain.resolvent.columns(rho - 0.5 * (rho.min() + rho.max()))
+def _correction(chain: Chain, high: FloatArray, low: FloatArray | None) -> FloatArray | None:
+    """One step of iterative refinement, pinned where most of the initial mass is; None where only rounding is left."""
+    rho, error = chain.residuals(high, low)
+    noise, rhs = float(error.max()), rho - 0.5 * (rho.min() + rho.max())
+    if float(rhs.max()) <= noise and noise <= CLOSE:
+        return None
+    resolvent = chain.resolvent
+    step = resolvent.columns(rhs, noise=noise) if isinstance(resolvent, Guarded) else resolvent.columns(rhs)
     return np.asarray(step - step[int(np.argmax(chain.initial))])
 
 

@@ -121,11 +121,11 @@ class Guarded:
     def _factors(self) -> Resolvent:
         return self._factorise()
 
-    def columns(self, rhs: FloatArray) -> FloatArray:
-        """A⁻¹ b."""
+    def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
+        """A⁻¹ b; what is left of the defect at a state may be as large as `noise`."""
         if self._iterations is not None:
             try:
-                return self._iterations.columns(rhs)
+                return self._iterations.columns(rhs, noise=noise)
             except Stalled:
                 self._iterations = None
         return self._factors.columns(rhs)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import AnyArray, FloatArray, IntArray
-from occlp.kernels import relaxation, rounds
+from occlp.kernels import rounds
 from occlp.standard import StandardForm
 
 #: indptr, indices and data of a CSR matrix.
@@ -60,26 +60,6 @@ class ChosenRows:
     def _gather(self, known: IntArray, rows: Rows) -> None:
         indptr, indices, data, self.rewards = rounds.gather(self.choice, known, *self._source, *rows)
         self.rows: Rows = (indptr, indices, data)
-
-
-class Sweeps:
-    """Sweeps with a policy fixed: plain ones, and Gauss–Seidel (`relaxing`) where those are too slow."""
-
-    def __init__(self, n_states: int) -> None:
-        self.relaxing = False
-        self._states, self._room = np.arange(n_states, dtype=np.int32), np.empty(n_states)
-
-    def take(self, rows: Rows, earned: Earned) -> None:
-        """Take the rows of a policy, and what they earn."""
-        self._arrays = (*rows, *earned)
-
-    def run(self, values: FloatArray, sweeps: int = SWEEPS) -> None:
-        """A few sweeps; values [S] change in place and stay centred, so they keep their digits."""
-        if not self.relaxing:
-            rounds.sweep(sweeps, 0.0, *self._arrays, values, self._room)
-            return
-        relaxation.relax_values(sweeps, self._states, *self._arrays, int(np.argmax(values)), values)
-        values -= values.mean()
 
 
 def settle_values(

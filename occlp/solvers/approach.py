@@ -10,13 +10,12 @@ from occlp.kernels import rounds
 from occlp.model import Pairs
 from occlp.parallel import run_rows
 from occlp.policy import Policy
+from occlp.solvers.slow_rounds import climb
 from occlp.standard import StandardForm
-from occlp.sweeps import SWEEPS, ChosenRows, Sweeps
+from occlp.sweeps import SWEEPS, ChosenRows
 
-#: After so many rounds that left more than this share of the spread, sweeps are Gauss–Seidel.
+#: After so many rounds that left more than this share of the spread, others take over.
 SLOW, MOST_SLOW = 0.5, 3
-#: Residuals beyond this (rewards have size one) show that Gauss–Seidel sweeps do not settle.
-WILD = 1e6
 
 
 def approach(form: StandardForm, pairs: Pairs, values: FloatArray, most: int) -> tuple[FloatArray, Policy, Chain]:
@@ -24,8 +23,7 @@ def approach(form: StandardForm, pairs: Pairs, values: FloatArray, most: int) ->
 
     They end early when the policy stays the same: what follows evaluates it.
     """
-    run = _Rounds(form, values)
-    calm, slow, spread, relaxing = run.values, 0.0, np.inf, False
+    run, slow, spread = _Rounds(form, values), 0, np.inf
     changed = run.improve()
     for _ in range(most):
         low, high = rounds.extent(run.best)
@@ -33,13 +31,10 @@ def approach(form: StandardForm, pairs: Pairs, values: FloatArray, most: int) ->
         if spread <= 1e-14 or not changed:
             break
         slow += spread > SLOW * last
-        if relaxing and not spread <= WILD:  # levels that amplify each other: back to plain sweeps, for good
-            run.values, slow = calm.copy(), -np.inf
-            run.improve()
-        elif slow >= MOST_SLOW and not relaxing:
-            calm = run.values.copy()
-        relaxing = slow >= MOST_SLOW
-        run.sweep(relaxing)
+        if slow >= MOST_SLOW:
+            run.values, run.choice = climb(form, run.values, run.choice)
+            break
+        run.sweep()
         changed = run.improve()
     policy = Policy.from_choice(pairs, run.choice)
     return run.values, policy, chain_of(form, policy, run.rows())
@@ -60,7 +55,7 @@ class _Rounds:
         self._leads, self._drift = np.zeros(form.n_states), 0.0
         self._known = np.zeros(form.n_states)
         self._rows = ChosenRows(form, self.choice)
-        self._sweeps = Sweeps(form.n_states)
+        self._room = np.empty(form.n_states)
 
     def rows(self) -> ChosenRows:
         """The rows of the chosen pairs."""
@@ -68,14 +63,12 @@ class _Rounds:
             self._rows.follow(self.choice)
         return self._rows
 
-    def sweep(self, relaxing: bool) -> None:
-        """A few sweeps with the chosen pairs, plain ones or Gauss–Seidel; the first plain one is there already."""
-        if not relaxing:
-            self.values += self.best
+    def sweep(self) -> None:
+        """A few sweeps with the chosen pairs; the first one is there already."""
+        self.values += self.best
         rows = self.rows()
-        self._sweeps.take(rows.rows, (rows.rewards, self.form.discount, self.form.rest))
-        self._sweeps.relaxing = relaxing
-        self._sweeps.run(self.values, SWEEPS if relaxing else SWEEPS - 1)
+        earned = (rows.rewards, self.form.discount, self.form.rest)
+        rounds.sweep(SWEEPS - 1, 0.0, *rows.rows, *earned, self.values, self._room)
 
     def improve(self) -> bool:
         """One improvement; whether it changed the choice."""

@@ -23,7 +23,8 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.solvers.multichain_iteration import multichain_iterations
-from occlp.solvers.policy_iteration import improve, policy_iterations
+from occlp.solvers.policy_iteration import policy_iterations
+from occlp.solvers.slow_rounds import improve
 from occlp.solvers.total_iteration import total_policy_iterations, total_value_iterations
 from occlp.standard import StandardForm
 
@@ -113,8 +114,9 @@ class PolicyIteration(_DynamicProgramming):
     Parameters
     ----------
     warm_up : int
-        Most rounds of modified policy iteration (4 sweeps each, Gauss–Seidel where the chain mixes slowly)
-        before each exact evaluation; not used when a run resumes from a policy. 0 gives the textbook method.
+        Most rounds of modified policy iteration (4 sweeps each) before each exact evaluation; where the chain mixes
+        slowly, rounds that improve in place and evaluate roughly take over. Not used when a run resumes from a
+        policy. 0 gives the textbook method.
     bias : bool
         Average criterion: whether to look for the policy of best bias among those of best gain.
 

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from occlp._typing import BoolArray, FloatArray, IntArray
+from occlp._typing import BoolArray, FloatArray
 from occlp.chain import Bracket, policy_chain, relative_values
 from occlp.errors import Unsupported
-from occlp.kernels import backup
 from occlp.model import Pairs
-from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.residuals import residuals_of
 from occlp.solvers.approach import approach
@@ -56,7 +54,7 @@ def policy_iterations(
     while stalled < MOST_STALLED:
         chain = policy_chain(form, policy.pair_probabilities)  # held on to: those who judge the policy ask for it
         bracket = relative_values(chain, values)
-        if policy is not fallback and bracket.upper <= best:  # the rounds have lost what one improvement keeps
+        if policy is not fallback and bracket.lower <= best:  # the rounds have not kept what one improvement gains
             rounds, policy, values = 0, fallback, proved
             continue
         stalled = stalled + 1 if bracket.upper <= best else 0
@@ -104,12 +102,3 @@ def improved(
     new = np.where(switch[form.states], 0.0, probabilities)
     new[best[switch]] = 1.0
     return Policy.from_pairs(policy.pairs, new)
-
-
-def improve(form: StandardForm, values: FloatArray) -> tuple[FloatArray, IntArray]:
-    """One Bellman backup: the gain max_a r + γPV − V of each state and the first pair attaining it, [S]."""
-    best, choice = np.empty(form.n_states), np.empty(form.n_states, dtype=np.int32)
-    matrix = form.transitions
-    rows = (form.start, matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, form.rest)
-    run_rows(backup.improvements, form.n_states, matrix.nnz, *rows, values, best, choice)
-    return best, choice
