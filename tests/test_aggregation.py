@@ -131,7 +131,7 @@ def test_values_and_occupancy_of_a_slow_world_are_those_of_elimination(discount,
     exact = policy_chain(form, policy.pair_probabilities)
     bracket, mass = relative_values(exact), occupancy(exact)
     monkeypatch.setattr("occlp.resolvent.ELIMINATION_WORK", -1)
-    slow = policy_chain(form, policy.pair_probabilities)
+    slow = policy_chain(form, policy.pair_probabilities.copy())  # a chain of its own
     assert isinstance(slow.resolvent, Guarded)
     found = relative_values(slow)
     assert found.upper - found.lower <= 1e-12
