@@ -107,7 +107,6 @@ def test_plain_residuals_lose_what_extended_ones_keep():
     assert doubt.max() < 1e-14  # of the values that it was given: the tail is not its business
 
 
-@pytest.mark.xfail(reason="γ p is rounded to one double, and the bound on the error does not know it")
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.7])
 def test_extended_residuals_where_everything_cancels(p):
     """Values of 1e9 that solve the equations to the last digit: what is left is the error, and it must be bounded."""

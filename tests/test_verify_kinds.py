@@ -28,6 +28,10 @@ WALK = oc.MDP.from_arrays(
      [[0, 0, 0, 1]] * 2],
     [[-1, -3], [-2, -2.5], [-1, 0.5], [0, 0]], initial=0, costs={"toll": [[1, 0], [0, 1], [2, 0], [0, 0]]},
 )  # fmt: skip
+PIT = oc.MDP.from_arrays(
+    [[[0, 1, 0, 0], [0, 0, 1, 0]], [[0, 0, 0, 1]] * 2, [[0, 0, 1, 0]] * 2, [[0, 0, 0, 1]] * 2],
+    [[-1, 5], [-2, -3], [-1, -2], [0, 0]], initial=0,
+)  # fmt: skip
 CIRCLE = oc.MDP.from_arrays([[[1, 0], [0, 1]], [[0, 1]] * 2], [[1, 0], [0, 0]], initial=0)
 LOSING = oc.MDP.from_arrays([[[0, 1]], [[1, 0]]], [[1], [-2]], initial=0)
 
@@ -53,6 +57,7 @@ def questions() -> Mapping[str, oc.Problem]:
         "total": oc.Problem(WALK, **total),
         "least total": oc.Problem(WALK.replace(rewards=-WALK.pair_rewards), "minimize", **total),
         "total without a goal": oc.Problem(WALK, criterion="total"),
+        "total beside a pit": oc.Problem(PIT, **total),
         "total with a limit": oc.Problem(WALK, constraints=[oc.expected_total("toll") >= 1], **total),
         "reaching": oc.Problem(WALK, criterion="total", goal=1, objective="reach"),
         "infeasible": oc.Problem(MACHINE, constraints=[oc.expected("wear") <= 0, oc.expected("reward") >= 7.4]),
@@ -88,6 +93,8 @@ def changed(rng: np.random.Generator, value: Any) -> Any:
             return np.append(array, 0.0)
         if array.dtype == bool:
             array[rng.integers(array.size)] ^= True
+        elif rng.random() < 0.2:
+            array[rng.integers(array.size)] = rng.choice([np.nan, np.inf, -np.inf])
         elif rng.random() < 0.5:
             array[rng.integers(array.size)] += noise(rng)
         else:
@@ -154,6 +161,27 @@ def is_false(problem: oc.Problem, honest: oc.Result, told: oc.Result) -> str | N
         return "bound on the policy"
     feasible = claim.violation <= 1e-6
     return "gap" if feasible and np.isfinite(claim.gap) and optimum - found > claim.gap + slack else None
+
+
+@pytest.mark.parametrize("kind", ["total", "least total", "total beside a pit", "total without a goal", "reaching"])
+def test_infinities_prove_nothing(kind):
+    """−∞ as the value of a state says that no policy ends well from it; that is looked up in the graph."""
+    problem, honest = QUESTIONS[kind], answer(kind)
+    certificate = honest.certificate
+    for name, sign in (("values", 1), ("values", -1), ("policy_values", 1), ("policy_values", -1)):
+        told = dataclasses.replace(certificate, **{name: np.full(problem.mdp.n_states, sign * np.inf)})
+        with pytest.raises(AuditFailed):
+            oc.verify(problem, dataclasses.replace(honest, certificate=told))
+    worst = -np.inf if problem.sense == "maximize" else np.inf
+    for state in np.flatnonzero(np.isfinite(certificate.values) & honest.visited):
+        values = certificate.values.copy()
+        values[state] = worst
+        with pytest.raises(AuditFailed):
+            oc.verify(problem, dataclasses.replace(honest, certificate=dataclasses.replace(certificate, values=values)))
+
+
+def test_a_pit_is_worth_minus_infinity():
+    assert answer("total beside a pit").certificate.values[2] == -np.inf
 
 
 @pytest.mark.parametrize("kind", QUESTIONS)

@@ -61,6 +61,9 @@ def residuals_extended(
     several recurrent classes.
     """
     splitter = 134217729.0
+    c = splitter * discount
+    d_high = c - (c - discount)
+    d_low = discount - d_high
     for k in range(first, last):
         i = states[k]
         total = 0.0
@@ -71,10 +74,15 @@ def residuals_extended(
             if e < indptr[k + 1]:  # weight · (V' − V)
                 j = indices[e]
                 weight = discount * data[e]
+                c = splitter * data[e]
+                p_high = c - (c - data[e])
+                p_low = data[e] - p_high
+                missed = ((d_high * p_high - weight) + d_high * p_low + d_low * p_high) + d_low * p_low  # of γ p
                 a, b = high[j], -high[i]
                 difference = low[j] - low[i]
             else:  # −(1 − γ) · V
                 weight = -rest
+                missed = 0.0
                 a, b = high[i], 0.0
                 difference = low[i]
             s = a + b
@@ -88,7 +96,7 @@ def residuals_extended(
             s_high = c - (c - s)
             s_low = s - s_high
             rounding = ((w_high * s_high - product) + w_high * s_low + w_low * s_high) + w_low * s_low
-            rounding += weight * difference
+            rounding += weight * difference + missed * s
             size += abs(rounding) + EPS * abs(product)
             s = total + product
             t = s - total

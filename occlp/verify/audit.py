@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from occlp.problem import Problem
     from occlp.result import Result
 
-#: Values beyond this are audited in fractions, on models up to this many transitions.
+#: Values beyond so many times the range of the rewards are audited in fractions, in models up to so many transitions.
 LARGE_VALUES = 1e4
 EXACT_WORK = 200_000
 #: Rounding allowed for, relative to the rewards, beyond which nothing is decided.
@@ -189,7 +189,7 @@ def _residuals(problem: Problem, rewards: Any, values: Any) -> Any:
     matrix, states = mdp.transitions, mdp.pairs.states
     rows = np.repeat(np.arange(mdp.n_pairs), np.diff(matrix.indptr))
     here = states[rows]
-    number = _number(values, matrix.nnz)
+    number = _number(problem, values)
     # High parts first: they are equal within a class, where their difference is exactly zero.
     tops, tails, weights = number(high), number(low), number(matrix.data)
     steps = (tops[matrix.indices] - tops[here]) + (tails[matrix.indices] - tails[here])
@@ -198,10 +198,17 @@ def _residuals(problem: Problem, rewards: Any, values: Any) -> Any:
     return rewards + _real(gamma * moved - rest * (tops + tails)[states])
 
 
-def _number(values: Any, work: int) -> Callable[[Any], Any]:
-    """How numbers are held: extended precision, or fractions for large values of small models."""
+def _is_large(problem: Problem, values: Any) -> bool:
+    """Whether values are so large beside the rewards that their differences are taken in fractions."""
+    rewards = problem.mdp.pair_rewards
+    size = float(np.ptp(rewards)) or float(np.abs(rewards).max())
     largest = float(np.abs(values[1]).max(initial=0.0))
-    if largest <= LARGE_VALUES or work > EXACT_WORK:
+    return largest > LARGE_VALUES * (size + size_of(problem)) and problem.mdp.transitions.nnz <= EXACT_WORK
+
+
+def _number(problem: Problem, values: Any) -> Callable[[Any], Any]:
+    """How numbers are held: extended precision, or fractions for large values of small models."""
+    if not _is_large(problem, values):
         return lambda array: np.asarray(array).astype(Real)
     return lambda array: np.array([Fraction(float(x)) for x in np.asarray(array)], dtype=object)
 
@@ -214,7 +221,7 @@ def _real(numbers: Any) -> Any:
 
 
 def _base(problem: Problem, values: Any) -> Any:
-    number = _number(values, problem.mdp.transitions.nnz)
+    number = _number(problem, values)
     mean = (number(problem.mdp.initial) * (number(values[1]) + number(values[2]))).sum()
     return _real(np.array([number(np.array([problem.rest]))[0] * mean]))[0]
 
@@ -233,10 +240,8 @@ def _allowance(problem: Problem, certificate: Certificate, charge: Any, arrays: 
     """What rounding may do: in the audit itself, and in the claims written as doubles."""
     size = float(np.abs(problem.mdp.pair_rewards - certificate.shift).max()) + float(np.abs(charge).max())
     size += size_of(problem)
-    largest = max(float(np.abs(high).max(initial=0.0)) for _, high, _ in arrays)
-    work = problem.mdp.transitions.nnz
-    exact = largest > LARGE_VALUES and work <= EXACT_WORK
-    working = 0.0 if exact else float(np.finfo(Real).eps) * largest * 64
+    rounded = [float(np.abs(values[1]).max(initial=0.0)) for values in arrays if not _is_large(problem, values)]
+    working = float(np.finfo(Real).eps) * max(rounded, default=0.0) * 64
     ends = [abs(end) for end in (certificate.lower, certificate.upper) if np.isfinite(end)]
     written = UNIT * (sum(ends) + abs(certificate.shift)) * 4
     width = 64 + int(np.diff(problem.mdp.transitions.indptr).max())

@@ -44,9 +44,10 @@ def check_total(problem: Problem, policy: Policy, certificate: Certificate) -> N
     short = certificate.infeasible_by
     values = (sign if short is None else 1) * np.asarray(certificate.values).astype(Real)
     own = sign * np.asarray(certificate.policy_values).astype(Real)
-    for array in (values, own):
-        if array.shape != (problem.mdp.n_states,) or np.isnan(array).any():
-            raise AuditFailed("the certificate's values are not one number a state.")
+    if any(array.shape != (problem.mdp.n_states,) or np.isnan(array).any() for array in (values, own)):
+        raise AuditFailed("the certificate's values are not one number a state.")
+    if short is not None and (not problem.limits or (np.isneginf(values).any() and not _proper(problem))):
+        raise AuditFailed("infeasibility follows from prices of constraints, not from values of −∞.")
     weights, bounds = _prices(problem, certificate)
     rewards = _rewards(problem) * (short is None)
     above = _upper(problem, values, sign * rewards - weights, boundary if short is None else 0) + bounds
