@@ -40,6 +40,19 @@ def residuals(
 
 
 @kernel
+def two_product(a: float, b: float) -> tuple[float, float]:
+    """Product and its rounding, a · b exactly (Dekker 1971), unless it overflows."""
+    product = a * b
+    c = 134217729.0 * a
+    a_high = c - (c - a)
+    a_low = a - a_high
+    c = 134217729.0 * b
+    b_high = c - (c - b)
+    b_low = b - b_high
+    return product, ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+@kernel
 def residuals_extended(
     first: int,
     last: int,
@@ -60,10 +73,6 @@ def residuals_extended(
     For values so large that one double cannot hold the digits that matter: 1 − γ = 1e-9 with
     several recurrent classes.
     """
-    splitter = 134217729.0
-    c = splitter * discount
-    d_high = c - (c - discount)
-    d_low = discount - d_high
     for k in range(first, last):
         i = states[k]
         total = 0.0
@@ -73,29 +82,17 @@ def residuals_extended(
         for e in range(indptr[k], indptr[k + 1] + 1):
             if e < indptr[k + 1]:  # weight · (V' − V)
                 j = indices[e]
-                weight = discount * data[e]
-                c = splitter * data[e]
-                p_high = c - (c - data[e])
-                p_low = data[e] - p_high
-                missed = ((d_high * p_high - weight) + d_high * p_low + d_low * p_high) + d_low * p_low  # of γ p
+                weight, missed = two_product(discount, data[e])
                 a, b = high[j], -high[i]
                 difference = low[j] - low[i]
             else:  # −(1 − γ) · V
-                weight = -rest
-                missed = 0.0
+                weight, missed = -rest, 0.0
                 a, b = high[i], 0.0
                 difference = low[i]
             s = a + b
             t = s - a
             difference += (a - (s - t)) + (b - t)
-            product = weight * s
-            c = splitter * weight
-            w_high = c - (c - weight)
-            w_low = weight - w_high
-            c = splitter * s
-            s_high = c - (c - s)
-            s_low = s - s_high
-            rounding = ((w_high * s_high - product) + w_high * s_low + w_low * s_high) + w_low * s_low
+            product, rounding = two_product(weight, s)
             rounding += weight * difference + missed * s
             size += abs(rounding) + EPS * abs(product)
             s = total + product

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from occlp.errors import OccupancyError
 from occlp.multichain import components_of, has_several
 from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Solver
@@ -73,7 +74,12 @@ def default_solver(problem: Problem) -> Solver:
 
 def refusal(problem: Problem, solver: Solver) -> str | None:
     """Why a solver cannot answer a problem, or None; averages that depend on the start are refused to most."""
-    reason = solver.unsupported(problem)
+    try:
+        reason = solver.unsupported(problem)
+    except OccupancyError:
+        raise
+    except Exception as error:  # a third party's mistake ends its own run only
+        return f"its unsupported() raised {type(error).__name__}: {error}"
     if reason is not None or not has_several(problem):
         return reason
     found = f"the model has {components_of(problem).count} end components, so averages may depend on the start"
