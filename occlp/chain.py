@@ -171,7 +171,8 @@ class Chain:
     def factor(self) -> None:
         """Factor the matrix, for many right-hand sides, where sweeps would be slow and the factors stay sparse."""
         sparse_factors = self.n_states <= FACTORED_STATES and FACTORED_WIDTHS * self._band[1] <= self.n_states
-        if self.rest > 0 and not self.is_small and sparse_factors:
+        known = isinstance(vars(self).get("resolvent"), Factors)
+        if self.rest > 0 and not self.is_small and sparse_factors and not known:
             vars(self)["resolvent"] = Factors(self.system)
 
     @property

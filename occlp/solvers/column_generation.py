@@ -24,7 +24,7 @@ from occlp.solvers.policy_iteration import policy_iterations
 from occlp.standard import StandardForm
 
 #: Rounds of sweeps towards the best policy at given prices.
-ROUNDS = 20
+ROUNDS = 60
 #: Share of the states in which sweeps may disagree with the local model where it is trusted.
 NEAR = 1e-3
 #: Steps in which the gap is to halve; else an MDP is solved to its end.

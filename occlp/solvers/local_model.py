@@ -64,12 +64,12 @@ class LocalModel:
         self.several = form.rest == 0 and chain.n_classes > 1
         if self.several:
             return
-        if near is not None and near.factored:
-            chain.factor()  # sweeps have failed there, and there will be many right-hand sides
         rows = [form.rewards, *form.limits.rows]
         self.values = np.empty((len(rows), form.n_states))
         self.scores, self.doubts = np.empty((len(rows), form.n_pairs)), np.empty(len(rows))
         for i, row in enumerate(rows):
+            if (near is not None and near.factored) or chain.is_factored:  # sweeps have failed there, or here
+                chain.factor()
             if i > 0:
                 chain = chain.with_rewards(form, policy.pair_probabilities, row)
             bracket = relative_values(chain, None if near is None else near.values[i])
