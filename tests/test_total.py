@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from strategies import sketches
-from totals import Question, closure
+from totals import Question
 
 import occlp as oc
 
@@ -140,16 +140,31 @@ def constrained(draw):
     return oc.Problem(mdp, "minimize", criterion="total", goal=goal, constraints={"limit": limit})
 
 
+def connected(seeds: set[int], arrows: list[tuple[int, set[int]]]) -> set[int]:
+    """What the arrows reach from the seeds."""
+    found: set[int] = set()
+    while not seeds <= found:
+        found |= seeds
+        seeds = {j for tail, heads in arrows if tail in found for j in heads}
+    return found
+
+
 def linear_program(problem: oc.Problem, shift: float = 0.0):
     """The program of visits by scipy: its optimum, or None where it is infeasible."""
     mdp, (limit,) = problem.mdp, problem.limits.values()
     question = Question.of(problem)
-    rows = [{j: p for k in span for j, p in question.row(k).items()} for span in question.exact.spans]
-    # Visits that go round where no policy comes would satisfy every equation.
-    reached = {s for s, p in enumerate(mdp.initial) if p > 0}
-    reached |= {j for s in tuple(reached) for j in closure(s, rows)}
-    inner = np.array([s for s in sorted(reached) if not problem.goal_states[s]], dtype=int)
-    live = np.isin(mdp.pairs.states, inner)
+    heads = [set(question.row(k)) for k in range(mdp.n_pairs)]
+    goal = {s for s in range(mdp.n_states) if problem.goal_states[s]}
+    inner, kept = set(range(mdp.n_states)) - goal, set()
+    while True:  # visits that go round where no policy comes, or from where none arrives, would satisfy every equation
+        kept = {k for k in range(mdp.n_pairs) if mdp.pairs.states[k] in inner and heads[k] <= inner | goal}
+        tails = [(int(mdp.pairs.states[k]), heads[k]) for k in kept]
+        ahead = connected({s for s, p in enumerate(mdp.initial) if p > 0}, tails)
+        back = connected(goal, [(j, {s}) for s, found in tails for j in found])
+        if inner <= ahead & back:
+            break
+        inner &= ahead & back
+    live, inner = np.isin(np.arange(mdp.n_pairs), sorted(kept)), np.array(sorted(inner), dtype=int)
     flow = (np.eye(mdp.n_states)[mdp.pairs.states] - mdp.transitions.toarray()).T[np.ix_(inner, np.flatnonzero(live))]
     wear, bound = mdp.pair_costs["wear"][live], limit.bound + shift
     sides = {"<=": ([wear], [bound], [], []), ">=": ([-wear], [-bound], [], []), "==": ([], [], [wear], [bound])}
