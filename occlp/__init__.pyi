@@ -114,6 +114,7 @@ from .solvers.base import Iterate as Iterate
 from .solvers.base import Solver as Solver
 from .solvers.deterministic import DeterministicProgram as DeterministicProgram
 from .solvers.exact_policy_iteration import ExactPolicyIteration as ExactPolicyIteration
+from .solvers.forecast import Forecast as Forecast
 from .solvers.policy_gradient import GradientMoments as GradientMoments
 from .solvers.policy_gradient import all_trajectories as all_trajectories
 from .solvers.policy_gradient import estimators as estimators

@@ -305,7 +305,8 @@ class _Job:
                     if self._finished(last, outcome):
                         break
         except OutOfTime as end:
-            outcome.stopped = self.limit.reached(self.limit.seconds or 0.0, 0, 0) or str(end)
+            outcome.stopped = self.limit.reached(self.limit.seconds or 0.0, 0, 0) or "the time of the method"
+            outcome.note = f"It was {end}."
         except InfeasibleProof as proof:
             outcome.proof = proof
         except (InfiniteProof, InfeasibleTotal) as proof:

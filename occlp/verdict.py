@@ -159,7 +159,7 @@ def decide(certificate: Certificate, tol: float, atol: float, outcome: Outcome, 
         )
         if certificate.violation > 0:
             gap = f"the policy breaks the constraints by {certificate.violation:.3g}"
-    if outcome.stopped is not None:
-        return Status.LIMIT, f"Stopped by {outcome.stopped}; {gap}."
     note = f" {outcome.note}" if outcome.note else ""
+    if outcome.stopped is not None:
+        return Status.LIMIT, f"Stopped by {outcome.stopped}; {gap}.{note}"
     return Status.BOUNDED, f"The method finished, but {gap}.{mended}{note}"

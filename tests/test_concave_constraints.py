@@ -694,8 +694,8 @@ class TestALyingBackend:
 
     def test_the_default_backend_is_linear_where_the_program_is(self, machine, floor):
         ball = oc.Problem(machine, constraints=[oc.TotalVariation(oc.Policy.uniform(machine)) >= -0.1])
-        assert oc.OccupancyProgram()._backend(ball) == "HIGHS"
-        assert oc.OccupancyProgram()._backend(floor) == "CLARABEL"
+        assert oc.OccupancyProgram().backend_for(ball) == "HIGHS"
+        assert oc.OccupancyProgram().backend_for(floor) == "CLARABEL"
         assert Backend("HIGHS", {}).name == "HIGHS"
 
 

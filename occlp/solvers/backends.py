@@ -97,7 +97,7 @@ class Backend:
     def failure(self, status: str, words: str) -> SolverFailure:
         """The exception for a run without an answer: `OutOfTime` where the clock ended it, else a failure."""
         if status == TIME_LIMIT:
-            return OutOfTime(f"the end of the time of the backend {self.name}")
+            return OutOfTime(f"the time of the backend {self.name}")
         return SolverFailure(words)
 
     def stop_at(self, status: str) -> None:

@@ -16,16 +16,19 @@ import numpy as np
 
 from occlp.certificate import to_multipliers
 from occlp.convex import load_cvxpy
+from occlp.errors import Unsupported
 from occlp.evaluation import formulate
 from occlp.graph import graph_of, proper_choice
+from occlp.model import MDP
 from occlp.multichain import has_several
 from occlp.policy import Policy
-from occlp.problem import Problem
+from occlp.problem import Problem, as_problem
 from occlp.residuals import pair_residuals
 from occlp.solvers.backends import LINEAR_BACKENDS, QUADRATIC_BACKENDS, Backend, installed_backend
-from occlp.solvers.base import Iterate, SolverFailure, Start
+from occlp.solvers.base import Iterate, OutOfTime, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.feasibility import closest, mended
+from occlp.solvers.forecast import Forecast, check_memory, forecast
 from occlp.solvers.kl_dual import reference_of, soft_policy
 from occlp.solvers.multichain_program import build_program, multichain_program
 from occlp.solvers.scaled_program import Answer, solve_scaled, support
@@ -84,7 +87,7 @@ class OccupancyProgram:
         """
         settings = [problem.regularizer, problem.utility, *(one.utility for one in problem.concave_limits.values())]
         linear = all(isinstance(setting, (*POLYHEDRAL, Utility)) for setting in settings)
-        if self._backend(problem) in (*LINEAR_BACKENDS, *QUADRATIC_BACKENDS) and not linear:
+        if self.backend_for(problem) in (*LINEAR_BACKENDS, *QUADRATIC_BACKENDS) and not linear:
             return f"the backend {self.backend} has no logarithms; CLARABEL has"
         return None
 
@@ -119,24 +122,52 @@ class OccupancyProgram:
         sense = cvxpy.Maximize if problem.sense == "maximize" else cvxpy.Minimize
         return cvxpy.Problem(sense(objective), constraints)
 
+    def forecast(self, problem: Problem | MDP) -> Forecast:
+        """Tell how large the program of a question is and what its backend will need, without writing it.
+
+        The size is exact; seconds and bytes are right within a factor of ten.
+
+        Raises
+        ------
+        Unsupported
+            For totals and for averages that depend on the start: their programs depend on what a reduction leaves.
+        BackendMissing
+            When the backend is not installed.
+
+        Examples
+        --------
+        >>> import occlp as oc
+        >>> found = oc.OccupancyProgram().forecast(oc.instances.get("machine-repair"))
+        >>> found.backend, found.variables, found.rows, found.nonzeros
+        ('HIGHS', 6, 10, 27)
+        """
+        problem = as_problem(problem)
+        if problem.criterion == "total" or has_several(problem):
+            raise Unsupported("the size of a program is told for occupancies that sum to one, before any reduction.")
+        return forecast(formulate(problem), self.backend_for(problem))
+
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield once: the policy of the backend's occupancy, with its duals as values."""
         deadline = None if self.seconds is None else time.perf_counter() + self.seconds
-        backend = Backend(self._backend(problem), self.options, deadline, warm=start is not None)
+        backend = Backend(self.backend_for(problem), self.options, deadline, warm=start is not None)
         if problem.criterion == "total":
             yield from total_program(problem, backend)
         elif has_several(problem):
             yield from multichain_program(problem, backend)
         else:
-            yield from self._normalized(problem, backend, tol, rng)
+            try:
+                yield from self._normalized(problem, backend, tol, rng)
+            except OutOfTime as end:
+                raise OutOfTime(f"{end}: {forecast(formulate(problem), backend.name)}") from end
 
     def _normalized(
         self, problem: Problem, backend: Backend, tol: float, rng: np.random.Generator
     ) -> Iterator[Iterate]:
         """Yield the answer of the program of occupancies that sum to one."""
         form = formulate(problem)
+        check_memory(form, backend.name)
         if form.concave:
             yield from self._concave(problem, form, backend, tol)
             return
@@ -167,7 +198,7 @@ class OccupancyProgram:
         backend.stop_at(answer.status)
         yield from mended(problem, backend, first, tol)
 
-    def _backend(self, problem: Problem) -> str:
+    def backend_for(self, problem: Problem) -> str:
         """Name of the backend; raises `BackendMissing` when it is not installed."""
         if self.backend is not None:
             return installed_backend(self.backend)

@@ -7,6 +7,7 @@ small protocol, so that the certificate is one formula: value, gradient, bound, 
 from occlp.terms.base import Binding as Binding
 from occlp.terms.base import ConcaveUtility as ConcaveUtility
 from occlp.terms.base import Majorant as Majorant
+from occlp.terms.base import ProgramSize as ProgramSize
 from occlp.terms.base import Regularizer as Regularizer
 from occlp.terms.base import Term as Term
 from occlp.terms.custom import CustomTerm as CustomTerm

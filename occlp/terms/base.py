@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from occlp._typing import BoolArray, FloatArray, frozen
+from occlp._typing import AnyArray, BoolArray, FloatArray, frozen
 from occlp.constraints import ConcaveConstraint, read_bound
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
@@ -69,6 +69,18 @@ class Majorant:
         return cls(slope, plain_number(plain["offset"], "the offset of a majorant"), dual)
 
 
+@dataclass(frozen=True)
+class ProgramSize:
+    """Numbers of variables, rows and nonzeros of a program in the form of a backend, or of what a term adds to it."""
+
+    variables: int
+    rows: int
+    nonzeros: int
+
+    def __add__(self, other: ProgramSize) -> ProgramSize:
+        return ProgramSize(self.variables + other.variables, self.rows + other.rows, self.nonzeros + other.nonzeros)
+
+
 class Term:
     """A concave function f(d) of the occupancy, in the units of the standard form.
 
@@ -121,6 +133,10 @@ class Term:
 
     def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
         """Return f / strength as a concave cvxpy expression."""
+        raise NotImplementedError
+
+    def program_size(self, pairs: AnyArray) -> ProgramSize:
+        """Return what `unit_expression` adds to a program over these pairs."""
         raise NotImplementedError
 
     def identity(self) -> tuple[Any, ...] | None:

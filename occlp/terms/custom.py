@@ -11,11 +11,11 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from occlp._typing import FloatArray
+from occlp._typing import AnyArray, FloatArray
 from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
-from occlp.terms.base import EPS, Binding, ConcaveUtility, Majorant, Term, largest_sum
+from occlp.terms.base import EPS, Binding, ConcaveUtility, Majorant, ProgramSize, Term, largest_sum
 
 #: Up to this many pairs the second derivative is computed, by differences of the first.
 DIFFERENCED_PAIRS = 100
@@ -118,6 +118,13 @@ class CustomTerm(Term):
             spread = sparse.csr_array((np.ones(len(kept)), (kept, np.arange(len(kept)))), (self.n_pairs, len(kept)))
             occupancy = spread @ occupancy
         return self.function(load_cvxpy().atoms.affine.wraps.nonneg_wrap(occupancy))
+
+    def program_size(self, pairs: AnyArray) -> ProgramSize:
+        """What cvxpy makes of the function alone."""
+        cvxpy = load_cvxpy()
+        alone = cvxpy.Variable(len(pairs))
+        matrix = cvxpy.Problem(cvxpy.Maximize(self.unit_expression(alone, pairs))).get_problem_data("SCS")[0]["A"]
+        return ProgramSize(matrix.shape[1] - len(pairs), matrix.shape[0], int(matrix.nnz))
 
     def identity(self) -> None:
         """None: a function may hold parameters of its own."""

@@ -10,12 +10,21 @@ import numpy as np
 from scipy import sparse
 from scipy.special import logsumexp, rel_entr
 
-from occlp._typing import BoolArray, FloatArray, IntArray
+from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray
 from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
-from occlp.terms.base import LEAST_MASS, Binding, Regularizer, Term, check_reference, check_strength, log_of
+from occlp.terms.base import (
+    LEAST_MASS,
+    Binding,
+    ProgramSize,
+    Regularizer,
+    Term,
+    check_reference,
+    check_strength,
+    log_of,
+)
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,10 @@ class JointTerm(Term):
         cvxpy = load_cvxpy()
         return -cvxpy.sum(cvxpy.rel_entr(occupancy, self.prior[pairs]))
 
+    def program_size(self, pairs: AnyArray) -> ProgramSize:
+        """A cone (t, d, d0) for each pair."""
+        return ProgramSize(len(pairs), 3 * len(pairs), 2 * len(pairs))
+
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ / d on the diagonal."""
         return sparse.diags_array(-self.strength / np.maximum(occupancy, LEAST_MASS))
@@ -248,6 +261,11 @@ class PolicyTerm(Term):
         spread = sparse.csr_array((np.ones(len(kept)), (np.arange(len(kept)), position)))
         totals = spread @ (spread.T @ occupancy)
         return -cvxpy.sum(cvxpy.rel_entr(occupancy, cvxpy.multiply(self.base[kept], totals)))
+
+    def program_size(self, pairs: AnyArray) -> ProgramSize:
+        """A cone (t, d, base · d(s)) for each pair, the last with an entry for each pair of the state."""
+        together = int((np.bincount(self.states[pairs]) ** 2).sum())
+        return ProgramSize(len(pairs), 3 * len(pairs), 2 * len(pairs) + together)
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ (1/d − 1/d(s) within a state)."""

@@ -9,10 +9,10 @@ import numpy as np
 from scipy import sparse
 from scipy.special import entr, logsumexp
 
-from occlp._typing import FloatArray, IntArray
+from occlp._typing import AnyArray, FloatArray, IntArray
 from occlp.convex import load_cvxpy
 from occlp.model import MDP
-from occlp.terms.base import LEAST_MASS, Binding, ConcaveUtility, Regularizer, Term, check_strength, log_of
+from occlp.terms.base import LEAST_MASS, Binding, ConcaveUtility, ProgramSize, Regularizer, Term, check_strength, log_of
 from occlp.terms.divergences import JointTerm, PolicyTerm
 
 
@@ -130,6 +130,11 @@ class StateTerm(Term):
         _, position = np.unique(self.states[kept], return_inverse=True)
         totals = sparse.csr_array((np.ones(len(kept)), (position, np.arange(len(kept))))) @ occupancy
         return cvxpy.sum(cvxpy.entr(totals))
+
+    def program_size(self, pairs: AnyArray) -> ProgramSize:
+        """A cone (t, d(s), 1) for each state."""
+        states = len(np.unique(self.states[pairs]))
+        return ProgramSize(states, 3 * states, states + len(pairs))
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ / d(s) within each state."""

@@ -11,14 +11,14 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from occlp._typing import FloatArray, frozen
+from occlp._typing import AnyArray, FloatArray, frozen
 from occlp.arguments import read_list, read_numbers
 from occlp.constraints import LinearExpression, expected
 from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
-from occlp.terms.base import Binding, ConcaveUtility, Term, check_reference, largest_sum
+from occlp.terms.base import Binding, ConcaveUtility, ProgramSize, Term, check_reference, largest_sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +88,10 @@ class VariationTerm(Term):
         cvxpy = load_cvxpy()
         missing = 0.5 * float(self.target.sum() - self.target[pairs].sum())
         return -0.5 * cvxpy.norm1(occupancy - self.target[pairs]) - missing
+
+    def program_size(self, pairs: AnyArray) -> ProgramSize:
+        """±(d − t) ≤ e for each pair."""
+        return ProgramSize(len(pairs), 2 * len(pairs), 4 * len(pairs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +168,11 @@ class LogTerm(Term):
         """Σ w log(c @ d)."""
         cvxpy = load_cvxpy()
         return self.weights @ cvxpy.log(self.rows[:, pairs] @ occupancy)
+
+    def program_size(self, pairs: AnyArray) -> ProgramSize:
+        """A cone (t, 1, c·d) for each expectation."""
+        count = len(self.rows)
+        return ProgramSize(count, 3 * count, count + int(np.count_nonzero(self.rows[:, pairs])))
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−Σ w c cᵀ / (c·d)²."""
@@ -244,6 +253,11 @@ class WorstTerm(Term):
         """min(c @ d)."""
         cvxpy = load_cvxpy()
         return cvxpy.min(self.rows[:, pairs] @ occupancy)
+
+    def program_size(self, pairs: AnyArray) -> ProgramSize:
+        """t ≤ c·d for each expectation."""
+        count = len(self.rows)
+        return ProgramSize(1, count, count + int(np.count_nonzero(self.rows[:, pairs])))
 
 
 def _read_target(target: Any) -> FloatArray:

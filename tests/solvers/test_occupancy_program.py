@@ -160,9 +160,9 @@ def test_the_default_backend_goes_by_size_and_kind(garnet):
     kl = oc.KL(0.1, oc.Policy.uniform(garnet))
     large = oc.instances.get("garnet", n_states=500, n_actions=5)
     solver = oc.OccupancyProgram()
-    assert solver._backend(oc.Problem(garnet)) == "HIGHS"
-    assert solver._backend(oc.Problem(garnet, regularizer=kl)) == "CLARABEL"
-    assert solver._backend(oc.Problem(large)) == "CLARABEL"
+    assert solver.backend_for(oc.Problem(garnet)) == "HIGHS"
+    assert solver.backend_for(oc.Problem(garnet, regularizer=kl)) == "CLARABEL"
+    assert solver.backend_for(oc.Problem(large)) == "CLARABEL"
     assert oc.OccupancyProgram("clarabel")._backend(oc.Problem(garnet)) == "CLARABEL"
 
 

@@ -369,7 +369,8 @@ def test_a_backend_that_is_late_without_an_answer(monkeypatch):
     monkeypatch.setattr(cvxpy.Problem, "solve", late)
     result = oc.solve(scaled(0), oc.OccupancyProgram("HIGHS", seconds=0.01))
     assert result.status is oc.Status.LIMIT
-    assert "Stopped by the end of the time of the backend HIGHS" in result.message
+    assert "Stopped by the time of the method" in result.message
+    assert "It was the time of the backend HIGHS: a program of 45 variables" in result.message
     with pytest.raises(oc.NotCertified, match="HIGHS failed: nothing"):
         oc.solve(scaled(0), oc.OccupancyProgram("HIGHS"))
 
