@@ -96,7 +96,7 @@ def _bumpy_limits(n: int, k: int, limit: float = 30.0) -> Case:
     return Case(
         f"bumpy-{n}-limits{k}", "bumpy with limits", "limits",
         lambda: workloads.limited(workloads.bumpy(n, 0.999, k), names),
-        lambda: workloads.limited(workloads.bumpy(6, 0.99, k), names), limit,
+        lambda: workloads.limited(workloads.bumpy(12, 0.99, k), names), limit,
     )  # fmt: skip
 
 

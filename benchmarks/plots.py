@@ -74,8 +74,9 @@ def draw(records: Records, panels: tuple[tuple[str, str], ...], *, small: bool =
     found = drawn(records, panels, small=small)
     if not found:
         return None
-    columns = min(4, len(found) + 1)
-    rows = -(-(len(found) + 1) // columns)  # one place is for the legend
+    places = len(found) + 1  # one is for the legend
+    rows = math.ceil(places / 4)
+    columns = math.ceil(places / rows)
     figure = Figure(figsize=(3.1 * columns, 2.9 * rows), layout="constrained")
     grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     floor, ceiling = _decades([seconds for _, lines in found for points in lines.values() for _, seconds in points])
@@ -88,7 +89,7 @@ def draw(records: Records, panels: tuple[tuple[str, str], ...], *, small: bool =
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(series, fontsize=10, color=INK)
         for name, points in lines.items():
-            axes.plot(*zip(*sorted(points), strict=True), **looks(name))
+            axes.plot(*zip(*sorted(points), strict=True), clip_on=False, **looks(name))
         if not strength:
             _draw_backup(axes, records, panels, series, small=small)
     for axes in grid[::columns]:

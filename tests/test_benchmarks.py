@@ -11,7 +11,7 @@ import pytest
 
 import occlp as oc
 from benchmarks import bandwidth, entrants, goals, kernel_profile, measure, page, plan, plots, run, trial, workloads
-from benchmarks.cases import CASES, SERIES, Case
+from benchmarks.cases import CASES, SERIES
 from benchmarks.entrants import BASE, Entrant
 from benchmarks.measure import Rules
 from benchmarks.peers import Answered
@@ -61,6 +61,14 @@ def test_cases_are_named_once_and_described():
     assert len(set(names)) == len(names)
     assert {one.series for one in CASES} == set(SERIES)
     assert {one.kind for one in CASES} == {"plain", "limits", "kl"}
+
+
+@pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)
+def test_small_questions_are_of_their_kind(one):
+    problem = one.build(small=True)
+    assert problem.mdp.n_states < 250
+    assert (problem.regularizer is not None) == (one.kind == "kl")
+    assert bool(problem.limits) == (one.kind == "limits")
 
 
 class TestMeasuring:
@@ -335,8 +343,3 @@ def test_entrants_are_chosen_by_kind_and_pattern():
     assert [one.name for one in entrants.chosen("kl", ["none"])] == ["occlp"]
     assert "cvxpy CLARABEL" in [one.name for one in entrants.chosen("kl")]
     assert "scipy highs-ds" not in [one.name for one in entrants.chosen("kl")]
-
-
-def test_a_case_has_two_sizes(case):
-    assert isinstance(case, Case)
-    assert case.build(small=True).mdp.n_states < 200
