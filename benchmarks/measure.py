@@ -126,6 +126,8 @@ def _first_runs(
         if rules.left <= 0 and entry.entrant is not BASE:
             break
         trial = _trial(entry, case, problem, rules, accuracy)
+        if trial.late and rules.left <= 0:  # it was cut short by the deadline, not by its own limit
+            break
         if entry.entrant is BASE and not trial.failure:
             accuracy = trial.notes["allowed"]
         _take(entry, trial, rules)

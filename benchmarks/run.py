@@ -48,16 +48,15 @@ def smoke() -> bool:
 
 def run(asked: argparse.Namespace, records: Records) -> Iterator[dict[str, Any]]:
     """Measure what was asked for and is not known yet; every record is kept as soon as it is there."""
-    small, deadline = asked.sizes == "small", time.monotonic() + 60 * asked.budget - RESERVE
-    hurry = asked.budget < plan.HURRY
+    small, hurry = asked.sizes == "small", asked.budget < plan.HURRY
+    besides = {kind for kind in ("bandwidth", "kernels", "first use") if asked.fresh or records.get(kind) is None}
+    besides = besides if asked.only is None else set()
+    deadline = time.monotonic() + 60 * asked.budget - (RESERVE if besides else 0.0)
     rules = plan.patience(Rules(asked.repeat, asked.peers, deadline), hurry=hurry)
     here, before = machine.record() | {"repeat": rules.repeat, "once": rules.once}, records.get("machine")
     if before is not None and not asked.fresh:
         here["load"] = max(here["load"], before["load"])  # the worst that any figure was taken under
     records.add(here)
-    besides = {kind for kind in ("bandwidth", "kernels", "first use") if asked.fresh or records.get(kind) is None}
-    if asked.only is not None:
-        besides = set()
     if "bandwidth" in besides:
         records.add(bandwidth.record())
     for case in plan.ordered(_cases(asked), hurry=hurry):
@@ -65,9 +64,10 @@ def run(asked: argparse.Namespace, records: Records) -> Iterator[dict[str, Any]]
         if known is not None and known["complete"] and not asked.fresh:
             yield known
         elif time.monotonic() < deadline:
-            how = plan.rules(case, records, rules, small=small, hurry=hurry)
-            records.add(plan.apart(case, how, small=small))
-            yield records.get("case", case.name, small=small) or {}
+            record = plan.apart(case, plan.rules(case, records, rules, small=small, hurry=hurry), small=small)
+            if record["rows"] or record["complete"]:
+                records.add(record)
+            yield record
     if "kernels" in besides:
         records.add(kernel_profile.record(small=small))
     if "first use" in besides:
