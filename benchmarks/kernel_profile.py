@@ -10,14 +10,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 import occlp as oc
 from benchmarks import workloads
 from occlp.evaluation import formulate
-from occlp.kernels import backup, relaxation
+from occlp.kernels import backup, relaxation, rounds
 from occlp.standard import StandardForm
+from occlp.sweeps import ChosenRows, rows_of
 
+#: Sweeps a call, fewer than those after which a kernel asks whether it is worth going on.
+SWEEPS = 8
 #: Seconds that a kernel is repeated for, how often at least, and how often at most.
 SECONDS, LEAST, MOST = 0.3, 5, 1000
 
@@ -56,33 +58,37 @@ class Call:
 def calls(form: StandardForm) -> Iterator[Call]:
     """The main kernels on a model; those for one policy on the greedy one of random values."""
     n, pairs, matrix = form.n_states, form.n_pairs, form.transitions
-    values, room, choice = np.random.default_rng(0).random(n), np.empty(n), np.empty(n, dtype=np.int32)
-    rows = (matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, form.rest)
+    values, choice = np.random.default_rng(0).random(n), form.start[:-1].astype(np.int32)
+    everything, earned = (form.start, *rows_of(matrix), form.rewards), (form.discount, form.rest)
+    leads, best, room, slack, doubt = (np.empty(n) for _ in range(5))
+    known = rows_of(matrix)  # no state keeps its pair, so the rows that lie side by side are not looked at
 
     def improve() -> None:
-        backup.improvements(0, n, form.start, *rows, values, room, choice)
+        rounds.improve(0, n, *everything, form.discount, *known, values, np.inf, leads, choice, best)
 
     yield Call("backup of all pairs", improve, matrix.nnz, backup_bytes(n, pairs, matrix.nnz))
-    out, error = np.empty(pairs), np.empty(pairs)
-    links = (matrix.indptr, matrix.indices, matrix.data, form.states, form.rewards, form.discount, form.rest)
+    scores, top = np.empty(pairs), np.empty(n, dtype=np.int32)
     yield Call(
-        "residuals and their rounding",
-        lambda: backup.residuals(0, pairs, *links, values, out, error),
+        "residuals, their bounds and rounding",
+        lambda: backup.judge(0, n, *everything, *earned, values, scores, top, best, slack, doubt),
         matrix.nnz,
-        12 * matrix.nnz + 8 * (5 * pairs + n),
+        backup_bytes(n, pairs, matrix.nnz) + 8 * (pairs + 4 * n),
     )
     improve()
-    chosen = sparse.csr_array(matrix[choice])
-    one, swept, relaxed = sweep_bytes(n, chosen.nnz), values.copy(), values.copy()
-    sweep = (1, choice, *rows)
-    yield Call("policy, plain sweep", lambda: relaxation.sweep_values(*sweep, swept, room), chosen.nnz, one)
-    yield Call("policy, Gauss–Seidel sweep", lambda: relaxation.relax_values(*sweep, 0, relaxed), chosen.nnz, one)
-    transposed = sparse.csr_array(chosen.T)
-    leaving = np.asarray(chosen.sum(axis=1)).ravel() - chosen.diagonal()
-    flow = (transposed.indptr, transposed.indices, transposed.data, leaving)
-    flow += (form.discount, form.rest, form.initial, form.initial.copy())
-    # One sweep, and one more pass for the defect.
-    yield Call("occupancy, Gauss–Seidel sweeps", lambda: relaxation.relax_occupancy(1, *flow), 2 * chosen.nnz, 2 * one)
+    chosen = ChosenRows(form, choice)
+    rows, size = (*chosen.rows, chosen.rewards, *earned), len(chosen.rows[1])
+    reads, moves = SWEEPS * size, SWEEPS * sweep_bytes(n, size)
+    swept, relaxed, states = values.copy(), values.copy(), np.arange(n, dtype=np.int32)
+    yield Call("policy, plain sweeps", lambda: rounds.sweep(SWEEPS, 0.0, *rows, swept, room), reads, moves)
+    relax = (SWEEPS, states, *rows, 0, relaxed)
+    yield Call("policy, Gauss–Seidel sweeps", lambda: relaxation.relax_values(*relax), reads, moves)
+    links, mass = rounds.transpose(*chosen.rows, n), np.empty(n)
+
+    def spread() -> None:
+        mass[:] = form.initial
+        rounds.spread_mass(SWEEPS, 0.0, *links, *earned, form.initial, mass)
+
+    yield Call("occupancy, Gauss–Seidel sweeps", spread, reads, moves)
 
 
 def measure(name: str, build: Callable[[], oc.MDP]) -> list[dict[str, Any]]:
