@@ -596,3 +596,20 @@ def test_improving_in_place_there_and_back_finds_the_optimal_values(form, mdp):
     for _ in range(200):
         exact = np.maximum.reduceat(standard.rewards + 0.8 * (dense @ exact), first)
     np.testing.assert_allclose(values, exact, atol=1e-10)
+
+
+@FORMS
+@given(mdps(max_states=4), st.integers(0, 10**6), st.sampled_from([0.01, 1.0]))
+@settings(max_examples=20)
+def test_soft_sweeps_lead_to_the_soft_bellman_equation(form, mdp, seed, strength):
+    """V = τ log Σ_a base exp((r − λ + γPV) / τ), which the sweeps contract to for any level λ."""
+    rng = np.random.default_rng(seed)
+    base, level, values = random_policy(mdp, rng).pair_probabilities, float(rng.normal()), np.zeros(mdp.n_states)
+    rows = (mdp.pair_start, *rows_of(mdp), mdp.pair_rewards, base, strength, mdp.discount, 1 - mdp.discount, level)
+    either(soft.relax_soft_values, form)(40 + round(40 / (1 - mdp.discount)), *rows, values)
+    ahead = mdp.pair_rewards + mdp.discount * (dense_transitions(mdp) @ values) - values[mdp.pairs.states]
+    top = np.maximum.reduceat(ahead, mdp.pair_start[:-1])
+    weights = base * np.exp((ahead - top[mdp.pairs.states]) / strength)
+    residual = top + strength * np.log(np.add.reduceat(weights, mdp.pair_start[:-1]))
+    size = 1 + np.abs(mdp.pair_rewards).max() / (1 - mdp.discount)
+    np.testing.assert_allclose(residual, level, atol=1e-10 * size)

@@ -61,3 +61,50 @@ def project(start: IntArray, points: FloatArray) -> FloatArray:
         for k in range(first, last):
             out[k] /= total
     return out
+
+
+@kernel
+def relax_soft_values(
+    sweeps: int,
+    start: IntArray,
+    indptr: IntArray,
+    indices: IntArray,
+    data: FloatArray,
+    rewards: FloatArray,
+    base: FloatArray,
+    strength: float,
+    discount: float,
+    rest: float,
+    level: float,
+    values: FloatArray,
+) -> None:
+    """Gauss–Seidel sweeps for V = τ log Σ_a base exp((r − λ + γPV) / τ), forwards and backwards in turn, in place.
+
+    Pairs with base 0 do not exist. λ is the `level` that V would otherwise creep along with.
+    """
+    n, widest = len(values), 0
+    for s in range(n):
+        widest = max(widest, start[s + 1] - start[s])
+    scores = np.empty(widest)
+    for sweep in range(sweeps):
+        for i in range(n):
+            s = i if sweep % 2 == 0 else n - 1 - i
+            first, last, here, top = start[s], start[s + 1], values[s], -np.inf
+            for k in range(first, last):
+                total = 0.0
+                for e in range(indptr[k], indptr[k + 1]):
+                    total += data[e] * (values[indices[e]] - here)
+                scores[k - first] = rewards[k] - rest * here + discount * total
+                if base[k] > 0.0:
+                    top = max(top, scores[k - first])
+            mass, leaving = 0.0, 0.0
+            for k in range(first, last):
+                if base[k] > 0.0:
+                    weight = base[k] * np.exp((scores[k - first] - top) / strength)
+                    mass += weight
+                    for e in range(indptr[k], indptr[k + 1]):
+                        if indices[e] != s:
+                            leaving += weight * data[e]
+            rho, rate = top + strength * np.log(mass), rest + discount * leaving / mass
+            if rate > 0.0:
+                values[s] = here + (rho - level) / rate

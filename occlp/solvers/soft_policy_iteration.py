@@ -12,6 +12,7 @@ from occlp.bounds import priced
 from occlp.certificate import to_multipliers, to_prices
 from occlp.chain import Chain, occupancy, policy_chain, relative_values
 from occlp.evaluation import formulate
+from occlp.kernels.softmax import relax_soft_values
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.relaxation import Values
@@ -22,6 +23,10 @@ from occlp.solvers.decomposition import Decomposition
 from occlp.standard import StandardForm
 from occlp.terms import ConditionalKL, PolicyEntropy, PolicyTerm
 
+#: Gauss–Seidel sweeps of a round.
+SWEEPS = 8
+#: Spread of the residual at which sweeps end, and the share of the first one that is good enough to go on with.
+FLAT, NEARLY_FLAT = 1e-14, 1e-3
 #: Newton steps on the prices at each strength.
 PRICE_STEPS = 60
 #: A step on the prices changes no advantage by more than this many strengths.
@@ -37,7 +42,7 @@ class SoftPolicyIteration:
     Parameters
     ----------
     warm_up : int
-        Sweeps of soft value iteration before the first exact evaluation.
+        Rounds of Gauss–Seidel sweeps of soft value iteration at most, before the first exact evaluation.
     max_improvements : int
         The method gives up after this many.
 
@@ -52,7 +57,7 @@ class SoftPolicyIteration:
     of constraint k: Newton's method, with continuation in τ.
     """
 
-    warm_up: int = 100
+    warm_up: int = 40
     max_improvements: int = 1000
 
     @property
@@ -92,11 +97,7 @@ class SoftPolicyIteration:
     ) -> Iterator[_Soft]:
         """Improve until nothing is gained beyond rounding; without a policy, begin with sweeps from the values."""
         if probabilities is None:
-            for _ in range(self.warm_up):
-                gain = term.soft_maximum(pair_residuals(form, values, None, rewards)[0])
-                values = values + (gain - gain.mean())
-                if gain.max() - gain.min() <= 1e-14:
-                    break
+            values = self._sweep(form, term, rewards, values)
             probabilities = term.policy(pair_residuals(form, values, None, rewards)[0])
         last = -np.inf
         for _ in range(self.max_improvements):
@@ -110,6 +111,32 @@ class SoftPolicyIteration:
                 return
             last = bracket.lower
             probabilities = term.policy(pair_residuals(form, values, low, rewards)[0])
+
+    def _sweep(self, form: StandardForm, term: PolicyTerm, rewards: FloatArray, values: FloatArray) -> FloatArray:
+        """Values near the soft optimum, [S]: of those met on the way the ones with the flattest residual.
+
+        The level that sweeps leave out is the mean residual where chains mix fast, and that of the best state where
+        all paths lead there in the end.
+        """
+        matrix, best, least = form.transitions, values, np.inf
+        rows = (form.start, matrix.indptr, matrix.indices, matrix.data, rewards, term.base, term.strength)
+        for mixes_fast in (True, False):
+            now, spreads = values, [np.inf]
+            for _ in range(self.warm_up + 1):
+                now = now - now.mean()
+                gain = term.soft_maximum(pair_residuals(form, now, None, rewards)[0])
+                spread = float(gain.max() - gain.min())
+                if spread < least:
+                    best, least = now, spread
+                if spread <= FLAT or (mixes_fast and spread > 0.5 * spreads[-1]):
+                    break
+                spreads.append(spread)
+                level = float(gain.mean() if mixes_fast else gain[int(np.argmax(now))])
+                now = now.copy()
+                relax_soft_values(SWEEPS, *rows, form.discount, form.rest, level, now)
+            if least <= max(FLAT, NEARLY_FLAT * spreads[min(1, len(spreads) - 1)]):
+                break
+        return best
 
     def _with_prices(self, problem: Problem, form: StandardForm, term: PolicyTerm, start: Start) -> Iterator[Iterate]:
         """Newton's method on the prices, at strengths from the size of the rewards down to the one asked for."""

@@ -44,8 +44,8 @@ def test_the_last_point_is_the_optimum(strength):
     mdp = oc.instances.get("garnet", n_states=40, n_actions=4, branching=3, seed=3)
     form = form_of(mdp, strength, random_policy(mdp, np.random.default_rng(0)))
     *_, last = descend(form, enough=1e-9, most_products=1000)
-    np.testing.assert_allclose(flow_matrix(form) @ last.mass, form.rest * form.initial, rtol=0, atol=1e-8)
-    assert last.value == pytest.approx(form.rewards @ last.mass + form.term.value(last.mass), abs=1e-9)
+    np.testing.assert_allclose(flow_matrix(form) @ last.mass, form.rest * form.initial, rtol=0, atol=1e-11)
+    assert last.value == pytest.approx(form.rewards @ last.mass + form.term.value(last.mass), abs=1e-11)
 
 
 def test_too_few_products_lead_nowhere():
