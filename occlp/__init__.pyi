@@ -37,6 +37,8 @@ from .errors import Unbounded as Unbounded
 from .errors import Unsupported as Unsupported
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .factorization import PolicyFactors as PolicyFactors
+from .factorization import factorize as factorize
 from .graph import ChainClass as ChainClass
 from .graph import EndComponent as EndComponent
 from .graph import GoalStructure as GoalStructure

@@ -209,8 +209,12 @@ class Chain:
         """The same chain with other rewards of the pairs, [pairs]; what is known of its transitions is shared."""
         earned = np.add.reduceat(probabilities * rewards, form.start[:-1])
         mixed = None if self.mixed is None else np.add.reduceat(probabilities * np.abs(rewards), form.start[:-1])
-        other = replace(self, rewards=earned, mixed=mixed)
-        own = {*vars(other), "bracket"}
+        return self.sharing(rewards=earned, mixed=mixed)
+
+    def sharing(self, **changes: Any) -> Chain:
+        """The same chain with other rewards or another start; what is known of its transitions is shared."""
+        other = replace(self, **changes)
+        own = {*vars(other), "bracket"} | ({"visited"} if "initial" in changes else set())
         vars(other).update({name: value for name, value in vars(self).items() if name not in own})
         return other
 

@@ -48,6 +48,7 @@ LAYERS = (
     "total",
     "lower_bounds",
     "evaluation",
+    "factorization",
     "horizon",
     "relaxation",
     "ratios",
