@@ -23,7 +23,7 @@ from occlp.gains import bracket_gains
 from occlp.kernels import backup, elimination
 from occlp.parallel import run_rows
 from occlp.policy import Policy
-from occlp.residuals import base_value
+from occlp.residuals import base_value, two_sum
 from occlp.resolvent import (
     Elimination,
     Factors,
@@ -378,13 +378,6 @@ def enclose(chain: Chain, high: FloatArray, low: FloatArray | None) -> Bracket:
     base, slack = base_value(chain.initial, chain.rest, high, low)
     tail = np.zeros_like(high) if low is None else low
     return Bracket(high, tail, base + float((rho - error).min()) - slack, base + float((rho + error).max()) + slack)
-
-
-def two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """a + b as a rounded sum and its rounding, exactly (Knuth)."""
-    total = a + b
-    t = total - a
-    return total, (a - (total - t)) + (b - t)
 
 
 def _solve_occupancy(chain: Chain) -> FloatArray:

@@ -99,6 +99,13 @@ def base_value(initial: FloatArray, rest: float, high: FloatArray, low: FloatArr
     return base, slack
 
 
+def two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """a + b as a rounded sum and its rounding, exactly (Knuth)."""
+    total = a + b
+    t = total - a
+    return total, (a - (total - t)) + (b - t)
+
+
 def _equal(one: FloatArray, other: FloatArray) -> bool:
     """Whether two arrays hold the same numbers; NaN is the same as nothing."""
     return one is other or bool(np.array_equal(one, other))

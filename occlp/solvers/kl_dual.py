@@ -16,11 +16,10 @@ import numpy as np
 from occlp._typing import AnyArray, BoolArray, FloatArray
 from occlp.bounds import priced
 from occlp.certificate import to_multipliers, to_prices
-from occlp.chain import two_sum
 from occlp.evaluation import formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.residuals import base_value, pair_residuals
+from occlp.residuals import base_value, pair_residuals, two_sum
 from occlp.result import Result
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
