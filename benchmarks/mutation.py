@@ -32,7 +32,7 @@ TARGETS = ["occlp/verify", "occlp/certificate.py"]
 #: Tests that audit answers; those that take longer than this many seconds are left out.
 TESTS = [
     "tests/test_verify_kinds.py", "tests/test_verify.py", "tests/test_average.py::TestCertificate",
-    "tests/exact/test_totals.py",
+    "tests/exact/test_totals.py", "tests/exact/test_levels.py::TestTheAudit",
 ]  # fmt: skip
 LEFT_OUT = "not honest_answers_about and not honest_answers_with and not missing and not brute_force"
 LONGEST_TEST, LONGEST_MUTANT = 3.0, 30

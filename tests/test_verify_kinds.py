@@ -180,6 +180,17 @@ def test_infinities_prove_nothing(kind):
             oc.verify(problem, dataclasses.replace(honest, certificate=dataclasses.replace(certificate, values=values)))
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [{"lower": 5.0}, {"upper": 5.0}, {"gap": 1.0}, {"infeasible_by": 1.0}, {"lower": -np.inf, "upper": -np.inf}],
+)
+def test_nothing_else_is_claimed_beside_a_total_without_a_bound(claims):
+    honest = answer("unbounded")
+    told = dataclasses.replace(honest, certificate=dataclasses.replace(honest.certificate, **claims))
+    with pytest.raises(AuditFailed, match="a total without a bound is claimed beside"):
+        oc.verify(QUESTIONS["unbounded"], told)
+
+
 def test_a_pit_is_worth_minus_infinity():
     assert answer("total beside a pit").certificate.values[2] == -np.inf
 
