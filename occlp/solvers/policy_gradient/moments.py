@@ -17,8 +17,9 @@ from occlp.solvers.policy_gradient.estimators import Exact, TrajectoryEstimator
 from occlp.solvers.policy_gradient.estimators.base import ends_of, form_of
 from occlp.solvers.policy_gradient.measures import angle_between
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
+from occlp.solvers.policy_gradient.variance import variance_by_recursion
 
-#: More trajectories than this are not listed, and their variance is not known.
+#: More trajectories than this are not listed.
 MOST_TRAJECTORIES = 2_000_000
 #: A recursion without an end stops when what is left weighs less than this.
 NOTHING = 1e-17
@@ -37,7 +38,8 @@ class GradientMoments:
     mean : FloatArray [k]
         Expectation of the estimate.
     variance : float
-        E‖estimate − mean‖², the trace of the covariance; NaN where there are too many trajectories to list.
+        E‖estimate − mean‖², the trace of the covariance; NaN for estimators with signals of their own where there are
+        too many trajectories to list.
     n_trajectories : int
         Trajectories listed for the variance; 0 where they were not.
     """
@@ -69,8 +71,8 @@ def gradient_moments(
 ) -> GradientMoments:
     """Expectation and variance of a sampled gradient, exactly, beside the true gradient.
 
-    The expectation follows from a recursion over the horizon, the variance from a list of all trajectories, where there
-    are at most two million of them.
+    The expectation follows from a recursion over the horizon, the variance from a list of all trajectories, or from
+    another recursion where there are more than two million of them or they may be endless.
 
     Parameters
     ----------
@@ -225,17 +227,27 @@ def all_trajectories(problem: Problem | MDP, policy: Policy, horizon: int) -> tu
     return found
 
 
+def _number(problem: Problem, policy: Policy, horizon: int) -> float:
+    """How many trajectories there are, capped beyond what is listed."""
+    mdp, terminal = problem.mdp, ends_of(problem)
+    possible, used = (mdp.transitions > 0).astype(np.float64), policy.pair_probabilities > 0
+    paths = np.ones(mdp.n_states)
+    for _ in range(horizon):
+        onward = np.add.reduceat(used * (possible @ paths), mdp.pairs.start[:-1])
+        paths = np.where(terminal, 1.0, np.minimum(onward, 2.0 * MOST_TRAJECTORIES))
+    return float(paths[mdp.initial > 0].sum())
+
+
 def _list_all(problem: Problem, policy: Policy, horizon: int) -> tuple[Rollouts, FloatArray] | None:
     mdp = problem.mdp
     terminal = ends_of(problem)
+    if _number(problem, policy, horizon) > MOST_TRAJECTORIES:
+        return None
     start = np.flatnonzero(mdp.initial > 0).astype(np.int32)
     paths = np.full((len(start), horizon), -1, dtype=np.int32)
     listed = _Listed(paths, start, start, mdp.initial[start], np.zeros(len(start), dtype=np.int32))
     for t in range(horizon):
-        after = listed.grow(mdp, policy, terminal, t)
-        if after is None:
-            return None
-        listed = after
+        listed = listed.grow(mdp, policy, terminal, t)
     sample = Rollouts(
         pairs=mdp.pairs, lengths=listed.lengths, terminated=terminal[listed.now], initial_states=listed.first,
         final_states=listed.now, components=np.zeros(len(listed.now), dtype=np.int32), discount=mdp.discount,
@@ -255,7 +267,7 @@ class _Listed:
     chances: FloatArray  # [N]
     lengths: IntArray  # [N]
 
-    def grow(self, mdp: MDP, policy: Policy, terminal: BoolArray, t: int) -> _Listed | None:
+    def grow(self, mdp: MDP, policy: Policy, terminal: BoolArray, t: int) -> _Listed:
         """Return what they become in one more step."""
         kernel = sparse.csr_array(
             sparse.diags_array(policy.pair_probabilities) @ mdp.transitions
@@ -267,8 +279,6 @@ class _Listed:
         begin = np.searchsorted(owner, np.arange(mdp.n_states + 1))
         going = ~terminal[self.now]
         counts = np.where(going, (begin[1:] - begin[:-1])[self.now], 1)
-        if counts.sum() > MOST_TRAJECTORIES:
-            return None
         rows = np.repeat(np.arange(len(self.now)), counts)
         offset = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         moved = going[rows]
@@ -283,11 +293,11 @@ class _Listed:
 def _variance(
     problem: Problem, policy: Policy, estimator: TrajectoryEstimator, values: FloatArray, scores: FloatArray
 ) -> tuple[float, int]:
-    """E‖estimate − mean‖² from all trajectories, and how many there are."""
+    """E‖estimate − mean‖² from all trajectories, and how many there are; by recursion where there are too many."""
     horizon = estimator.steps(problem)
     found = _list_all(problem, policy, horizon) if isinstance(horizon, int) else None
     if found is None:
-        return float("nan"), 0
+        return variance_by_recursion(problem, policy, estimator, values, scores), 0
     sample, chances = found
     signals, taken = estimator.signals(problem, sample, values), sample.mask
     rows = np.broadcast_to(np.arange(len(chances))[:, None], taken.shape)[taken]
