@@ -155,7 +155,10 @@ def _subharmonic(chain: Chain, transient: Transient, values: FloatArray) -> tupl
     # Residuals are differences and may be far more exact than V − δ w can be written down.
     short = max(short, float(np.spacing(np.abs(values[inner]).max())))
     for factor in (2.0, 8.0, 64.0, 1024.0):
-        trial = values - factor * short * steps
+        with np.errstate(over="ignore"):
+            trial = values - factor * short * steps
+        if not np.isfinite(trial).all():  # values near the end of the doubles cannot be mended
+            return values, False
         rho, error = chain.residuals(trial)
         if (rho >= error)[inner].all():
             return trial, True
