@@ -81,7 +81,7 @@ def plot_convergence(comparison: Comparison, path: str | Path | None = None) -> 
     InvalidProblem
         For a suffix that matplotlib does not know, or when no run has an answer.
     """
-    _check_path(path)
+    check_format(path)
     runs = _runs(comparison)
     rows = math.ceil(sum(run.first for run in runs) / 3)
     figure = Figure(figsize=(10.0, 4.0 + 0.24 * rows), layout="constrained")
@@ -98,7 +98,7 @@ def plot_convergence(comparison: Comparison, path: str | Path | None = None) -> 
     _mark((left, right), _levels(comparison, runs, floor), floor, above)
     left.set_ylabel("certified gap", color=INK)
     _legend(figure, runs)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_occupancies(comparison: Comparison, path: str | Path | None = None) -> Figure:
@@ -121,7 +121,7 @@ def plot_occupancies(comparison: Comparison, path: str | Path | None = None) -> 
     InvalidProblem
         For a suffix that matplotlib does not know, or when no run has an answer.
     """
-    _check_path(path)
+    check_format(path)
     results = drawable_results(comparison)
     tables, states, actions = crop_occupancies([result for _, result in results])
     highest = max(float(np.nanmax(table)) for table in tables)
@@ -151,7 +151,7 @@ def plot_occupancies(comparison: Comparison, path: str | Path | None = None) -> 
     words = crop_words(results[0][1].pairs, tables, states, actions)
     if words:
         figure.supxlabel(words, fontsize=8.5, color=MUTED)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def to_data_uri(figure: Figure) -> str:
@@ -162,20 +162,18 @@ def to_data_uri(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def check_format(path: str | Path) -> None:
-    """Raise `InvalidProblem` unless matplotlib writes files with this suffix."""
+def check_format(path: str | Path | None) -> None:
+    """Raise `InvalidProblem` unless matplotlib writes files with this suffix, or none is to be written."""
+    if path is None:
+        return
     known = Figure().canvas.get_supported_filetypes()
     suffix = Path(path).suffix.removeprefix(".").lower()
     if suffix not in known:
         raise InvalidProblem(f"{str(path)!r}: no picture ends in {suffix!r}. Use one of .png, .svg, .pdf.")
 
 
-def _check_path(path: str | Path | None) -> None:
-    if path is not None:
-        check_format(path)
-
-
-def _saved(figure: Figure, path: str | Path | None) -> Figure:
+def saved(figure: Figure, path: str | Path | None) -> Figure:
+    """The figure itself, written to a file where one is named."""
     if path is not None:
         figure.savefig(path, dpi=160)
     return figure

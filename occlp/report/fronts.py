@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from occlp.errors import InvalidProblem
-from occlp.report.figures import COLOURS, FAINT, INK, MUTED, check_format
+from occlp.report.figures import COLOURS, FAINT, INK, MUTED, check_format, saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +43,7 @@ def plot_front(front: Front, path: str | Path | None = None) -> Figure:
     InvalidProblem
         For a suffix that matplotlib does not know, or more than five objectives.
     """
-    if path is not None:
-        check_format(path)
+    check_format(path)
     if len(front.names) > MOST_OBJECTIVES:
         raise InvalidProblem(f"a figure shows at most {MOST_OBJECTIVES} objectives; this front has {len(front.names)}.")
     panels = list(combinations(range(len(front.names)), 2))
@@ -56,7 +55,7 @@ def plot_front(front: Front, path: str | Path | None = None) -> Figure:
         _draw_pair(axes, front, first, second)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_curve(curve: LimitCurve, path: str | Path | None = None) -> Figure:
@@ -77,8 +76,7 @@ def plot_curve(curve: LimitCurve, path: str | Path | None = None) -> Figure:
     InvalidProblem
         For a suffix that matplotlib does not know.
     """
-    if path is not None:
-        check_format(path)
+    check_format(path)
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     bounds, objectives = curve.bounds, curve.objectives
@@ -103,7 +101,7 @@ def plot_curve(curve: LimitCurve, path: str | Path | None = None) -> Figure:
     axes.set_xlabel(f"bound of {curve.name!r} ({curve.relation})", color=INK, parse_math=False)
     axes.set_ylabel("optimum", color=INK)
     _style(axes)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def _draw_pair(axes: Axes, front: Front, first: int, second: int) -> None:
@@ -141,9 +139,3 @@ def _style(axes: Axes) -> None:
     for side in ("left", "bottom"):
         axes.spines[side].set_color(MUTED)
     axes.tick_params(colors=MUTED, labelsize=9)
-
-
-def _saved(figure: Figure, path: str | Path | None) -> Figure:
-    if path is not None:
-        figure.savefig(path, dpi=160)
-    return figure

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from occlp.errors import InvalidProblem
 from occlp.model import Pairs
 from occlp.report.content import display, drawable_results, label, size
-from occlp.report.figures import INK, MASS_MAP, MUTED, check_format, mass_ticks
+from occlp.report.figures import INK, MASS_MAP, MUTED, check_format, mass_ticks, saved
 from occlp.result import Result
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def plot_over_time(
     >>> [snapshot.iteration for snapshot in result.history.snapshots]
     [1, 7, 14, 21]
     """
-    if path is not None:
-        check_format(path)
+    check_format(path)
     runs = {name: result for name, result in _named(results).items() if result.history.snapshots}
     if not runs:
         raise InvalidProblem("no run has kept occupancies: solve or compare with snapshots=6, say.")
@@ -95,9 +94,7 @@ def plot_over_time(
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=MUTED, length=2)
     figure.supxlabel("above each picture: the iteration and its certified gap", fontsize=8.5, color=MUTED)
-    if path is not None:
-        figure.savefig(path, dpi=160)
-    return figure
+    return saved(figure, path)
 
 
 def has_cells(results: Comparison) -> bool:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from occlp.errors import InvalidProblem
 from occlp.report.content import answer
-from occlp.report.figures import COLOURS, DASHES, INK, check_format, style
+from occlp.report.figures import COLOURS, DASHES, INK, check_format, saved, style
 
 if TYPE_CHECKING:
     from occlp._typing import FloatArray
@@ -46,8 +46,7 @@ def plot_seeds(comparison: Comparison, path: str | Path | None = None, *, agains
     """
     if against not in AGAINST:
         raise InvalidProblem(f"against={against!r} is unknown. Use one of {', '.join(map(repr, AGAINST))}.")
-    if path is not None:
-        check_format(path)
+    check_format(path)
     every = {name: quantiles(comparison, name, against) for name in dict.fromkeys(row.name for row in comparison)}
     curves = {name: found for name, found in every.items() if found is not None}
     if not curves:
@@ -64,9 +63,7 @@ def plot_seeds(comparison: Comparison, path: str | Path | None = None, *, agains
     axes.set_xscale("log")
     axes.set_ylabel("best certified gap so far", color=INK)
     axes.legend(fontsize=8, frameon=False)
-    if path is not None:
-        figure.savefig(path, dpi=160)
-    return figure
+    return saved(figure, path)
 
 
 def quantiles(comparison: Comparison, name: str, against: str) -> tuple[FloatArray, FloatArray] | None:
