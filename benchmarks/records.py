@@ -36,6 +36,11 @@ class Records:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
 
+    def forget(self) -> None:
+        """Begin anew."""
+        self._found.clear()
+        self.tidy()
+
     def tidy(self) -> None:
         """Write the file anew, without what was replaced."""
         if self.path is not None:

@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
         "--write", type=Path, metavar="PAGE", help="write the page, as docs/benchmarks.md, and keep results"
     )
     made.add_argument("--results", type=Path, metavar="FILE", help="keep measurements there, and resume from there")
-    made.add_argument("--fresh", action="store_true", help="measure again what is known already")
+    made.add_argument("--fresh", action="store_true", help="forget what is known, or with --only measure it again")
     made.add_argument("--render", action="store_true", help="with --write: measure nothing, write what is known")
     return made
 
@@ -136,6 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
         words.error("--repeat is at least 1, and --list prints the names of the cases")
     records = Records(asked.results or (FILE if asked.write else None))
     if not asked.render:
+        if asked.fresh and asked.only is None:
+            records.forget()  # figures of another run do not stand beside those of this one
         for record in run(asked, records):
             show(record)
         records.tidy()

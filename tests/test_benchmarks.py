@@ -92,6 +92,8 @@ class TestMeasuring:
         assert math.isnan(Records(records.path).get("bandwidth")["rate"])
         records.tidy()
         assert records.path.read_text() == '{"kind": "bandwidth", "rate": null}\n'
+        records.forget()
+        assert Records(records.path).get("bandwidth") is None
 
     def test_a_wrong_policy_is_not_certified(self, case, monkeypatch):
         def lazy(problem, accuracy):
