@@ -67,6 +67,13 @@ def calls(form: StandardForm) -> Iterator[Call]:
         rounds.improve(0, n, *everything, form.discount, *known, values, np.inf, leads, choice, best)
 
     yield Call("backup of all pairs", improve, matrix.nnz, backup_bytes(n, pairs, matrix.nnz))
+    placed = values.copy()
+    yield Call(
+        "backup in place, state by state",
+        lambda: relaxation.improve_values(False, *everything, *earned, placed),
+        matrix.nnz,
+        backup_bytes(n, pairs, matrix.nnz),
+    )
     scores, top = np.empty(pairs), np.empty(n, dtype=np.int32)
     yield Call(
         "residuals, their bounds and rounding",
@@ -78,10 +85,8 @@ def calls(form: StandardForm) -> Iterator[Call]:
     chosen = ChosenRows(form, choice)
     rows, size = (*chosen.rows, chosen.rewards, *earned), len(chosen.rows[1])
     reads, moves = SWEEPS * size, SWEEPS * sweep_bytes(n, size)
-    swept, relaxed, states = values.copy(), values.copy(), np.arange(n, dtype=np.int32)
+    swept = values.copy()
     yield Call("policy, plain sweeps", lambda: rounds.sweep(SWEEPS, 0.0, *rows, swept, room), reads, moves)
-    relax = (SWEEPS, states, *rows, 0, relaxed)
-    yield Call("policy, Gauss–Seidel sweeps", lambda: relaxation.relax_values(*relax), reads, moves)
     links, mass = rounds.transpose(*chosen.rows, n), np.empty(n)
 
     def spread() -> None:
