@@ -64,7 +64,7 @@ class Aggregation:
         size = int((matrix.indptr[chosen + 1] - matrix.indptr[chosen]).sum())
         indptr, indices, data = np.empty(n + 1, dtype=np.int32), np.empty(size, dtype=np.int32), np.empty(size)
         sums = np.empty(n)
-        count = aggregation.gather_moves(*rows, order, position, discount, indptr, indices, data, sums)
+        count = aggregation.gather_moves(*rows, position, discount, indptr, indices, data, sums)
         self._order, self._moves = order, (indptr, indices[:count], data[:count])
         self._leave = leave[order]
         self._diagonal = self._leave + sums

@@ -88,7 +88,6 @@ def gather_moves(
     indptr: IntArray,
     indices: IntArray,
     data: FloatArray,
-    order: IntArray,
     position: IntArray,
     discount: float,
     moves_indptr: IntArray,
@@ -96,23 +95,28 @@ def gather_moves(
     moves: FloatArray,
     leaving: FloatArray,
 ) -> int:
-    """Write γP without its diagonal, states in order, and its row sums; returns the number of entries."""
-    found = 0
-    for i in range(len(order)):
-        s = order[i]
-        k = rows[s]
-        moves_indptr[i] = found
+    """Write γP without its diagonal, states at their positions, and its row sums; returns the number of entries."""
+    n = len(position)
+    for i in range(n + 1):
+        moves_indptr[i] = 0
+    for s in range(n):  # rows are read as they lie in memory: first their lengths, then themselves
+        for e in range(indptr[rows[s]], indptr[rows[s] + 1]):
+            if indices[e] != s and data[e] > 0.0:
+                moves_indptr[position[s] + 1] += 1
+    for i in range(n):
+        moves_indptr[i + 1] += moves_indptr[i]
+    for s in range(n):
+        found = moves_indptr[position[s]]
         total = 0.0
-        for e in range(indptr[k], indptr[k + 1]):
+        for e in range(indptr[rows[s]], indptr[rows[s] + 1]):
             if indices[e] != s and data[e] > 0.0:
                 weight = discount * data[e]
                 moves_indices[found] = position[indices[e]]
                 moves[found] = weight
                 total += weight
                 found += 1
-        leaving[i] = total
-    moves_indptr[len(order)] = found
-    return found
+        leaving[position[s]] = total
+    return moves_indptr[n]
 
 
 @kernel
