@@ -116,7 +116,7 @@ def gather_moves(
                 total += weight
                 found += 1
         leaving[position[s]] = total
-    return moves_indptr[n]
+    return int(moves_indptr[n])
 
 
 @kernel
