@@ -10,14 +10,12 @@ by Newton's method, each step an ordinary MDP. Source: Puterman 2005, section 6.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.chain import Chain, policy_chain, relative_values
+from occlp.chain import policy_chain, relative_values
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.postoptimal.face import OptimalFace, best_occupancy, policy_occupancy
 from occlp.residuals import pair_residuals
@@ -42,9 +40,7 @@ class RewardRanging:
                 "Analyse the answer of an exact method: oc.solve(problem, oc.PolicyIteration())."
             )
         self.face = face
-        # What a chain keeps for itself does not depend on its rewards, so it serves all pairs.
-        self._factors: dict[str, Any] = {}
-        self._own = {field.name for field in fields(Chain)}
+        self._chain = policy_chain(face.form, face.policy.pair_probabilities)
 
     def interval(self, pair: int) -> tuple[float, float]:
         """How much the reward of a pair may fall and rise, (≤ 0, ≥ 0), in the units of the standard form."""
@@ -55,10 +51,6 @@ class RewardRanging:
             return self._ratio_test(pair)
         low = -np.inf if self._occupancy[pair] == 0 else -self._breakpoint(pair, -1.0)
         return low, self._breakpoint(pair, 1.0)
-
-    @cached_property
-    def _chain(self) -> Chain:
-        return policy_chain(self.face.form, self.face.policy.pair_probabilities)
 
     @cached_property
     def _occupancy(self) -> FloatArray:
@@ -81,10 +73,8 @@ class RewardRanging:
         form = self.face.form
         earned = np.zeros(form.n_states)
         earned[form.states[pair]] = self.face.policy.pair_probabilities[pair]
-        chain = replace(self._chain, rewards=earned)
-        vars(chain).update(self._factors)
-        bracket = relative_values(chain)
-        self._factors = {name: value for name, value in vars(chain).items() if name not in self._own}
+        self._chain = self._chain.sharing(rewards=earned)  # with the factors found for the pair before
+        bracket = relative_values(self._chain)
         return bracket.high + bracket.low
 
     def _breakpoint(self, pair: int, direction: float) -> float:

@@ -18,6 +18,8 @@ from occlp._typing import BoolArray, FloatArray
 ROUNDING = 1e-14
 #: By how much a variable may become negative for the sake of a larger pivot (Harris 1973); it is then zero.
 SLACK = 1e-15
+#: Weights below this do not change the sum of all, which is one.
+DUST = 2.0**-53
 #: Pivots between two inversions of the basis.
 FRESH = 30
 #: Pivots without progress after which the first candidate is taken instead of the best (Bland 1977).
@@ -138,6 +140,7 @@ class MixtureProgram:
             solution += self._inverse @ (target - basis @ solution)
         levels[self._basis] = np.maximum(solution, 0.0)
         weights = levels[rows:] / levels[rows:].sum()
+        weights[weights < DUST] = 0.0
         prices = np.maximum(duals[1 : 1 + self._k], 0.0)
         prices[self.equal] -= np.maximum(duals[1 + self._k :], 0.0)
         excess = float((self._matrix[1:, rows:] @ weights).max(initial=0.0))
