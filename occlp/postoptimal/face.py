@@ -28,14 +28,12 @@ from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave, refuse_total
 from occlp.residuals import pair_residuals
 from occlp.result import Result, Status
-from occlp.solvers.policy_iteration import policy_iterations
+from occlp.solvers.policy_iteration import solve_rewards
 from occlp.solving import solve
 from occlp.standard import StandardForm
 
 #: Prices (rows and rewards have size one) above which a constraint has to be tight at every optimum.
 PRICED = 1e-9
-#: Rounds of sweeps between exact evaluations where a model is solved again with other rewards.
-ROUNDS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +152,7 @@ def optimal_face(problem: Problem, result: Result) -> OptimalFace:
     pairs = problem.mdp.pairs
     prices = form.limits.feasible_prices(to_prices(form, result.multipliers))
     rewards, _ = priced(form, prices)
-    policy, values, low = solve_rewards(form, pairs, rewards, result.policy)
+    policy, values, low = solve_rewards(form, pairs, rewards, start=result.policy)
     scores, _ = pair_residuals(form, values, low, rewards)
     advantages = scores - np.maximum.reduceat(scores, form.start[:-1])[form.states]
     seen = result.visited[form.states]
@@ -176,20 +174,9 @@ def best_on_face(question: Problem) -> Result:
     return result
 
 
-def solve_rewards(
-    form: StandardForm, pairs: Pairs, rewards: FloatArray, start: Policy | None = None
-) -> tuple[Policy, FloatArray, FloatArray]:
-    """Solve the plain question with other rewards [pairs]: policy, values and their low parts, both [S]."""
-    size = float(np.abs(rewards).max()) or 1.0
-    scaled = replace(form, rewards=rewards / size)
-    for reached, bracket in policy_iterations(scaled, pairs, 0 if start is not None else ROUNDS, start):
-        found = reached, size * bracket.high, size * bracket.low
-    return found
-
-
 def best_occupancy(form: StandardForm, pairs: Pairs, rewards: FloatArray, start: Policy | None = None) -> FloatArray:
     """An optimal occupancy of other rewards, [pairs]."""
-    policy, _, _ = solve_rewards(form, pairs, rewards, start)
+    policy, _, _ = solve_rewards(form, pairs, rewards, start=start)
     return policy_occupancy(form, policy)
 
 

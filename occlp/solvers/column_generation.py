@@ -20,11 +20,9 @@ from occlp.solvers.approach import approach
 from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure
 from occlp.solvers.local_model import LocalModel, Response
 from occlp.solvers.mixture_program import MixtureProgram
-from occlp.solvers.policy_iteration import policy_iterations
+from occlp.solvers.policy_iteration import ROUNDS, solve_rewards
 from occlp.standard import StandardForm
 
-#: Rounds of sweeps towards the best policy at given prices.
-ROUNDS = 60
 #: Share of the states in which sweeps may disagree with the local model where it is trusted.
 NEAR = 1e-3
 #: Steps in which the gap is to halve; else an MDP is solved to its end.
@@ -161,7 +159,9 @@ class ColumnGeneration:
         """The policy to evaluate next: of the sweeps, or of the model where they agree; None where it is the last."""
         model = self._model
         weights = np.append(self.weight, -response.mixture.prices)
-        form, size = self._priced_form(weights)
+        rewards = self._priced(weights)
+        size = float(np.abs(rewards).max()) or 1.0
+        form = replace(self.form, rewards=rewards / size)
         _, policy, _ = approach(form, self.pairs, weights @ model.values / size, ROUNDS)
         if model.differs(policy.choice, weights) > NEAR * form.n_states:
             return policy
@@ -176,25 +176,19 @@ class ColumnGeneration:
     def _solve_priced(self) -> bool:
         """Solve the MDP at the prices of the mixture; False where it gains nothing, and nothing is broken."""
         weights = np.append(self.weight, -self.mixture.prices)
-        form, size = self._priced_form(weights)
-        start = None if self._model.several else weights @ self._model.values / size
-        for reached, bracket in policy_iterations(form, self.pairs, ROUNDS, values=start):
-            policy, best = reached, bracket
+        known = None if self._model.several else weights @ self._model.values
+        policy, high, low = solve_rewards(self.form, self.pairs, self._priced(weights), values=known)
         model = LocalModel(self.form, policy, None if self._model.several else self._model)
         value = float(weights @ model.measures)
-        self._bound = min(
-            self._bound, _Bound(value, size * best.high, size * best.low, weights), key=lambda bound: bound.value
-        )
+        self._bound = min(self._bound, _Bound(value, high, low, weights), key=lambda bound: bound.value)
         if value > self.mixture.level + 1e-15 * (1.0 + float(np.abs(weights).sum())):
             self._add(model)
             return True
         return self._is_broken() and self.weight > 0 and self._raise_penalty()
 
-    def _priced_form(self, weights: FloatArray) -> tuple[StandardForm, float]:
-        """The form with rewards r − Gᵀy, scaled to size one, and their size."""
-        rewards = weights[0] * self.form.rewards + weights[1:] @ self.form.limits.rows
-        size = float(np.abs(rewards).max()) or 1.0
-        return replace(self.form, rewards=rewards / size), size
+    def _priced(self, weights: FloatArray) -> FloatArray:
+        """The rewards at weights of the measures, r − Gᵀy, [pairs]."""
+        return np.asarray(weights[0] * self.form.rewards + weights[1:] @ self.form.limits.rows)
 
     def _note(self, response: Response) -> None:
         """Keep the best bound."""

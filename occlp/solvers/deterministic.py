@@ -21,7 +21,6 @@ from occlp._typing import FloatArray, IntArray
 from occlp.bounds import bound_above, priced
 from occlp.certificate import to_prices
 from occlp.convex import load_cvxpy
-from occlp.errors import Unsupported
 from occlp.evaluation import assess, formulate
 from occlp.model import Pairs
 from occlp.policy import Policy
@@ -31,7 +30,7 @@ from occlp.solvers.backends import INFEASIBLE, Backend, installed_backend
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.dynamic_programming import PolicyIteration
-from occlp.solvers.policy_iteration import policy_iterations
+from occlp.solvers.policy_iteration import solve_rewards
 from occlp.standard import StandardForm, flow_matrix
 
 #: Options that ask each backend for an exact answer; `DeterministicProgram.options` go on top.
@@ -147,13 +146,10 @@ def largest_occupancies(form: StandardForm, pairs: Pairs) -> FloatArray:
     if form.n_pairs > TIGHT_PAIRS:
         return largest
     for pair in range(form.n_pairs):
-        goal = replace(form, rewards=(np.arange(form.n_pairs) == pair).astype(np.float64))
-        try:
-            for _, bracket in policy_iterations(goal, pairs, 2):
-                found = bracket
-        except Unsupported:  # some policy has several recurrent classes
-            return np.ones(form.n_pairs)
-        largest[pair] = min(1.0, bound_above(goal, (found.high, found.low), np.zeros(len(form.limits.names))).value)
+        rewards = (np.arange(form.n_pairs) == pair).astype(np.float64)
+        _, high, low = solve_rewards(form, pairs, rewards)
+        goal = replace(form, rewards=rewards)
+        largest[pair] = min(1.0, bound_above(goal, (high, low), np.zeros(len(form.limits.names))).value)
     return largest
 
 

@@ -29,14 +29,12 @@ from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.decomposition import minimal_conflict as minimal_linear_conflict
 from occlp.solvers.face_newton import FaceNewton
 from occlp.solvers.kl_dual import KLDual
-from occlp.solvers.policy_iteration import policy_iterations
+from occlp.solvers.policy_iteration import solve_rewards
 from occlp.solvers.scaled_program import Answer, solve_widest
 from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
 from occlp.standard import StandardForm
 from occlp.terms import KL, ConditionalKL, CustomTerm, OccupancyEntropy, PolicyEntropy
 
-#: Rounds of sweeps between the exact evaluations of a priced model.
-ROUNDS = 20
 #: Cuts at most, for utilities with kinks; and what they leave of a violation, in sizes of the utility.
 MOST_CUTS = 40
 ROUNDING = 1e-13
@@ -199,10 +197,7 @@ def _best_values(problem: Problem, form: StandardForm, point: FloatArray, answer
     """The values that make the bound of the answer's prices least: those of the model with priced rewards."""
     upper = bound_above(form, (answer.values, None), answer.prices, point, answer.slopes)
     rewards, _ = priced(relaxed(form, upper.majorants), upper.prices)
-    size = float(np.abs(rewards).max()) or 1.0
-    scaled = replace(form, rewards=rewards / size, term=None, concave=())
-    for _, bracket in policy_iterations(scaled, problem.mdp.pairs, ROUNDS):
-        high, low = size * bracket.high, size * bracket.low
+    _, high, low = solve_rewards(form, problem.mdp.pairs, rewards)
     return high, low
 
 

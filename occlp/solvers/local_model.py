@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
-from occlp.chain import occupancy, policy_chain, relative_values
+from occlp.chain import Chain, occupancy, policy_chain, relative_values
 from occlp.kernels import selection
 from occlp.policy import Policy
 from occlp.residuals import pair_residuals
@@ -62,9 +62,16 @@ class LocalModel:
         self.form, self.policy, self.factored = form, policy, False
         chain = policy_chain(form, policy.pair_probabilities)
         self.several = form.rest == 0 and chain.n_classes > 1
-        if self.several:
-            return
         rows = [form.rewards, *form.limits.rows]
+        if not self.several:
+            chain = self._evaluate(chain, rows, near)
+        self.mass = occupancy(chain)
+        self.occupancy = self.mass[form.states] * policy.pair_probabilities
+        self.measures = np.array([row @ self.occupancy for row in rows])
+
+    def _evaluate(self, chain: Chain, rows: list[FloatArray], near: LocalModel | None) -> Chain:
+        """Set the values, residuals and bases of all measures; returns the chain with its factors."""
+        form, policy = self.form, self.policy
         self.values = np.empty((len(rows), form.n_states))
         self.scores, self.doubts = np.empty((len(rows), form.n_pairs)), np.empty(len(rows))
         for i, row in enumerate(rows):
@@ -77,10 +84,8 @@ class LocalModel:
             self.scores[i], error = pair_residuals(form, self.values[i], None, row)
             self.doubts[i] = 4.0 * float(error.max())
         self.factored = chain.is_factored
-        self.mass = occupancy(chain)
-        self.occupancy = self.mass[form.states] * policy.pair_probabilities
-        self.measures = np.array([row @ self.occupancy for row in rows])
         self.bases = form.rest * (self.values @ form.initial)
+        return chain
 
     def select(self, weights: FloatArray) -> tuple[IntArray, FloatArray, float]:
         """The best pair of each state at weights of the measures; the model's measures of it; and a bound."""

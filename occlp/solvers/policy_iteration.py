@@ -6,22 +6,23 @@ The rounds carry values a long way for little; what is proved, the exact evaluat
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray
 from occlp.chain import Bracket, policy_chain, relative_values
-from occlp.errors import Unsupported
 from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.residuals import residuals_of
 from occlp.solvers.approach import approach
+from occlp.solvers.multichain_iteration import multichain_iterations
 from occlp.standard import StandardForm
 
 #: Exact evaluations without progress (within rounding) after which policy iteration ends.
 MOST_STALLED = 5
-#: Undiscounted policies with several recurrent classes after which the method gives up.
-MOST_SPLIT = 20
+#: Rounds of sweeps before each exact evaluation of a model that is solved on the way to something else.
+ROUNDS = 60
 
 
 def policy_iterations(
@@ -40,17 +41,17 @@ def policy_iterations(
     values : FloatArray [S], optional
         Values to begin with.
 
-    Raises
-    ------
-    Unsupported
-        Undiscounted, where policy after policy has several recurrent classes.
+    Notes
+    -----
+    Relative values say nothing of the way from one recurrent class to a better one: where the bracket of an
+    undiscounted policy has gains, `multichain_iterations` go on from there.
     """
     values = np.zeros(form.n_states) if values is None else values
     if policy is None:
         values, policy, chain = approach(form, pairs, values, rounds)
     else:
         rounds = 0
-    best, stalled, split, fallback, proved = -np.inf, 0, 0, policy, values
+    best, stalled, fallback, proved = -np.inf, 0, policy, values
     while stalled < MOST_STALLED:
         chain = policy_chain(form, policy.pair_probabilities)  # held on to: those who judge the policy ask for it
         bracket = relative_values(chain, values)
@@ -61,12 +62,6 @@ def policy_iterations(
         best = max(best, bracket.lower)
         values, low = bracket.high, bracket.low if bracket.low.any() else None
         yield policy, bracket
-        split += bracket.gain is not None
-        if split > MOST_SPLIT:  # their relative values say nothing of the way from one class to a better one
-            raise Unsupported(
-                "the policies met have several recurrent classes, and this method compares values within one. "
-                "Use PolicyIteration for a plain question and OccupancyProgram for the others."
-            )
         better = improved(form, policy, values, low)
         if better is None:
             return
@@ -75,6 +70,30 @@ def policy_iterations(
         if rounds and low is None:
             values, better, chain = approach(form, pairs, values, rounds)
         policy = better
+
+
+def solve_rewards(
+    form: StandardForm,
+    pairs: Pairs,
+    rewards: FloatArray,
+    *,
+    start: Policy | None = None,
+    values: FloatArray | None = None,
+) -> tuple[Policy, FloatArray, FloatArray]:
+    """Solve the plain question with other rewards [pairs]: policy, values and their low parts, both [S].
+
+    It begins with a policy, or with values, where one is given.
+    """
+    size = float(np.abs(rewards).max()) or 1.0
+    scaled = replace(form, rewards=rewards / size, term=None, concave=())
+    begin = None if values is None else values / size
+    for policy, bracket in policy_iterations(scaled, pairs, 0 if start is not None else ROUNDS, start, begin):
+        if bracket.gain is not None:  # several recurrent classes: the gains come first
+            for step in multichain_iterations(scaled, pairs, policy):
+                found = step.policy, size * step.values, np.zeros(form.n_states)
+            break
+        found = policy, size * bracket.high, size * bracket.low
+    return found
 
 
 def improved(

@@ -141,3 +141,17 @@ def test_wrong_claims_change_nothing(wrong):
     honest.record(Iterate(policy, state_occupancy=true), 1, 0.0)
     assert tracker.final()[0].objective == pytest.approx(honest.final()[0].objective, abs=1e-13)
     assert tracker.history()["objective"] == pytest.approx(honest.history()["objective"], abs=1e-9)
+
+
+@pytest.mark.parametrize("sense", ["maximize", "minimize"])
+@pytest.mark.parametrize("limit", [oc.expected("wear") >= 0.1, oc.expected("wear") <= 0.25, oc.expected("wear") == 0.2])
+def test_averages_whose_policies_may_have_several_classes(sense, limit):
+    """To minimise the reward is to repair for ever in one state or in another: classes that no policy combines."""
+    mdp = oc.instances.get("machine-repair").replace(discount=None)
+    problem = oc.Problem(mdp, criterion="average", sense=sense, constraints=[limit])
+    ours = oc.solve(problem, oc.Decomposition(), check=False)
+    program = oc.solve(problem, oc.OccupancyProgram(), check=False)
+    assert ours.status is program.status
+    assert ours.status in (oc.Status.CERTIFIED, oc.Status.BOUNDED)
+    for end in ("upper",) if sense == "maximize" else ("lower",):
+        assert getattr(ours.certificate, end) == pytest.approx(getattr(program.certificate, end), abs=1e-9)
