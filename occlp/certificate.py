@@ -216,8 +216,11 @@ def slack_of(objective: float, lower: float) -> float:
 
 
 def rounding_of(form: StandardForm, lower_slack: float, upper: UpperBound) -> float:
-    """The part of a gap that rounding may have caused, in the user's units."""
-    return form.scale * 2.0 * (upper.rounding + lower_slack)
+    """The part of a gap that rounding may have caused, in the user's units.
+
+    Values that are right to the last digit leave residuals of the size of their rounding at either end.
+    """
+    return form.scale * 4.0 * (upper.rounding + lower_slack)
 
 
 def to_multipliers(form: StandardForm, prices: FloatArray) -> dict[str, float]:

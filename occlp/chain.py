@@ -343,7 +343,7 @@ def _correction(chain: Chain, high: FloatArray, low: FloatArray | None) -> Float
     """One step of iterative refinement, pinned where most of the initial mass is; None where only rounding is left."""
     rho, error = chain.residuals(high, low)
     noise, rhs = float(error.max()), rho - 0.5 * (rho.min() + rho.max())
-    if float(rhs.max()) <= noise and noise <= CLOSE:
+    if low is None and float(rhs.max()) <= noise <= CLOSE:  # two doubles a value have digits beyond that
         return None
     resolvent = chain.resolvent
     step = resolvent.columns(rhs, noise=noise) if isinstance(resolvent, Guarded) else resolvent.columns(rhs)

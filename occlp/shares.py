@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.arguments import read_list
 from occlp.constraints import Atom, Constraint, LinearExpression, Relation, expected, read_bound
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
@@ -142,7 +143,7 @@ def conditional(states: Any, actions: Iterable[Hashable] | Hashable) -> Conditio
     [None, None]
     """
     single = isinstance(states, str | tuple) or not isinstance(states, Iterable)
-    listed = (states,) if single else tuple(states)
+    listed = (states,) if single else tuple(read_list(states, "states"))
     if not listed:
         raise InvalidProblem("conditional() needs at least one state.")
     return ConditionalShare(listed, actions)

@@ -139,7 +139,7 @@ class OccupancyProgram:
         >>> import occlp as oc
         >>> found = oc.OccupancyProgram().forecast(oc.instances.get("machine-repair"))
         >>> found.backend, found.variables, found.rows, found.nonzeros
-        ('HIGHS', 6, 10, 27)
+        ('HIGHS', 6, 10, 22)
         """
         problem = as_problem(problem)
         if problem.criterion == "total" or has_several(problem):

@@ -163,7 +163,7 @@ def test_the_default_backend_goes_by_size_and_kind(garnet):
     assert solver.backend_for(oc.Problem(garnet)) == "HIGHS"
     assert solver.backend_for(oc.Problem(garnet, regularizer=kl)) == "CLARABEL"
     assert solver.backend_for(oc.Problem(large)) == "CLARABEL"
-    assert oc.OccupancyProgram("clarabel")._backend(oc.Problem(garnet)) == "CLARABEL"
+    assert oc.OccupancyProgram("clarabel").backend_for(oc.Problem(garnet)) == "CLARABEL"
 
 
 def test_options_reach_the_backend(garnet, monkeypatch):
