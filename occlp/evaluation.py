@@ -14,6 +14,7 @@ from occlp.chain import Bracket, Chain, occupancy, policy_chain, relative_values
 from occlp.errors import InvalidProblem
 from occlp.lower_bounds import lower_with_term
 from occlp.model import MDP, Pairs
+from occlp.parallel import inner_product
 from occlp.policy import Policy, read_policy
 from occlp.problem import Problem, as_problem
 from occlp.residuals import pair_residuals, residuals_of
@@ -231,11 +232,11 @@ def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | No
     mass = occupancy(chain)
     pair_mass = mass[form.states] * probabilities
     if chain.is_small or form.rest == 0:
-        objective = float(mass @ chain.rewards)
+        objective = float(inner_product(mass, chain.rewards))
     else:
         rho, _ = chain.residuals(bracket.high, bracket.low if bracket.low.any() else None)
-        base = form.rest * float(form.initial @ bracket.high + form.initial @ bracket.low)
-        objective = base + float(mass @ rho)
+        base = form.rest * float(inner_product(form.initial, bracket.high) + inner_product(form.initial, bracket.low))
+        objective = base + float(inner_product(mass, rho))
     objective, lower = min(max(objective, bracket.lower), bracket.upper), bracket.lower
     if form.term is not None and bonus is None:
         objective += form.term.value(pair_mass)
@@ -256,7 +257,7 @@ def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: A
         state_values = factor * values + (unit.sign * unit.shift / rest if rest else 0.0) + 0.0
         advantages = factor * advantages + 0.0
     expected = {"reward": unit.to_user(reward)}
-    expected |= {name: float(found.pair_occupancy @ cost) for name, cost in mdp.pair_costs.items()}
+    expected |= {name: float(inner_product(found.pair_occupancy, cost)) for name, cost in mdp.pair_costs.items()}
     return Evaluation(
         policy=policy,
         objective=form.to_user(found.objective),
@@ -350,7 +351,7 @@ def _plain_values(
     form = standardize(replace(problem, regularizer=None, utility=None))
     chain = found.chain.with_rewards(form, policy.pair_probabilities, form.rewards)
     bracket = relative_values(chain)
-    reward = min(max(float(found.state_occupancy @ chain.rewards), bracket.lower), bracket.upper)
+    reward = min(max(float(inner_product(found.state_occupancy, chain.rewards)), bracket.lower), bracket.upper)
     values, advantages = _values(form, chain, bracket, reward, policy)
     return values, advantages, reward, form
 
@@ -365,7 +366,7 @@ def _values(
     elif chain.is_small:
         values = chain.resolvent.columns(chain.rewards)
     else:
-        values = relative + (objective - form.rest * float(form.initial @ bracket.high)) / form.rest
+        values = relative + (objective - form.rest * float(inner_product(form.initial, bracket.high))) / form.rest
     # The bias of several classes differs from h by a constant for each.
     high, low = (bracket.high, bracket.low) if bracket.gain is None else (values, None)
     rho = residuals_of(form, high, low).scores

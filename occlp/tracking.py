@@ -18,6 +18,7 @@ from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
 from occlp.lower_bounds import distance_from_claim
 from occlp.multichain import Gains, has_several, preferred
+from occlp.parallel import inner_product
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.relaxation import Values
@@ -250,7 +251,7 @@ class Tracker(Rows):
         slack = float(np.abs(form.rewards).max()) * distance_from_claim(form, claimed)
         if not slack <= TRUSTED * self.tol * form.spread:
             return None
-        objective = float(claimed @ form.rewards)
+        objective = float(inner_product(claimed, form.rewards))
         return _Candidate(policy, objective - slack, objective, None, None, *self._check(claimed))
 
     def _check(self, pair_occupancy: FloatArray) -> tuple[bool, float]:
@@ -286,7 +287,7 @@ class Tracker(Rows):
         if form.rest and form.term is None:
             earned = objective / form.rest
         elif form.rest and found is not None:
-            earned = float(found.pair_occupancy @ self.problem.mdp.pair_rewards) / form.rest
+            earned = float(inner_product(found.pair_occupancy, self.problem.mdp.pair_rewards)) / form.rest
         gap = form.scale * max(self._upper.value - candidate.lower, 0.0) if candidate.kept else math.inf
         mass, variation, divergence = math.nan, math.nan, math.nan
         if reference is not None and found is not None:

@@ -16,6 +16,7 @@ import numpy as np
 from occlp._typing import FloatArray, IntArray
 from occlp.chain import Chain, occupancy, policy_chain, relative_values
 from occlp.kernels import selection
+from occlp.parallel import inner_product
 from occlp.policy import Policy
 from occlp.residuals import pair_residuals
 from occlp.solvers.mixture_program import Mixture, MixtureProgram
@@ -67,7 +68,7 @@ class LocalModel:
             chain = self._evaluate(chain, rows, near)
         self.mass = occupancy(chain)
         self.occupancy = self.mass[form.states] * policy.pair_probabilities
-        self.measures = np.array([row @ self.occupancy for row in rows])
+        self.measures = np.array([inner_product(row, self.occupancy) for row in rows])
 
     def _evaluate(self, chain: Chain, rows: list[FloatArray], near: LocalModel | None) -> Chain:
         """Set the values, residuals and bases of all measures; returns the chain with its factors."""
