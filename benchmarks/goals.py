@@ -57,8 +57,10 @@ def advantage(records: Records, case: str, entrant: str) -> tuple[float, bool]:
 def _ahead(case: str, entrant: str, factor: float) -> Goal:
     def judge(records: Records) -> tuple[bool | None, str]:
         times, at_least = advantage(records, case, entrant)
-        if math.isnan(times) or (at_least and times < factor):
-            return None, f"more than {times:.3g} ×: given up" if at_least else "not measured"
+        if math.isnan(times):
+            return None, "not run, going by a smaller question" if at_least else "not measured"
+        if at_least and times < factor:
+            return None, f"more than {times:.3g} ×: given up"
         sound = records.row(case, BASE.name)
         certified = sound is not None and sound["certified"]
         words = f"{'more than ' if at_least else ''}{times:.3g} ×" + ("" if certified else ", but not certified")
