@@ -41,3 +41,9 @@ def record() -> dict[str, Any]:
     """The same as a record, with what else the machine was doing when the run began."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return {"kind": "machine", "facts": machine(), "load": load}
+
+
+def words_of_load(load: float) -> str:
+    """A sentence, with the space before it, where the machine had other work; else nothing."""
+    words = f" The machine was shared: its load was {load:.1f} when the run began, so times by the clock are long."
+    return words if load > 1 else ""

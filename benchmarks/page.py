@@ -10,6 +10,7 @@ from benchmarks import plots
 from benchmarks.cases import CASES, SERIES, Case
 from benchmarks.entrants import BASE, ENTRANTS
 from benchmarks.goals import GOALS, TOLERANCE_WORDS, backups, growth
+from benchmarks.machine import words_of_load
 from benchmarks.plots import PICTURES
 from benchmarks.records import Records
 
@@ -46,8 +47,7 @@ def _head(records: Records) -> str:
     facts = dict(record["facts"])
     date, processors = facts.pop("date", "an unknown date"), facts.pop("processors", "unknown processors")
     versions = ", ".join(f"{name} {value}" for name, value in facts.items())
-    words = " The machine was shared: its load was {:.1f} when the run began, so times by the clock are long."
-    load = words.format(record["load"]) if record["load"] > 1 else ""
+    load = words_of_load(record["load"])
     absent = [name for name in OPTIONAL if name not in facts]
     missing = f" Not installed, and so left out: {', '.join(absent)}." if absent else ""
     text = HEAD.read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import occlp as oc
-from benchmarks.machine import machine
+from benchmarks.machine import record, words_of_load
 from benchmarks.plain_loops import chase, step_gymnasium, straightforward
 from occlp.rollouts import Sampler, terminal_states
 
@@ -162,11 +162,12 @@ def smoke() -> bool:
     return agree
 
 
-def page(rates: list[Rate], repeat: int) -> str:
-    """The page docs/benchmarks-sampling.md."""
-    facts = machine()
+def page(rates: list[Rate], repeat: int, begun: dict[str, Any]) -> str:
+    """The page docs/benchmarks-sampling.md; `begun` is the record of the machine when the run began."""
+    facts, load = begun["facts"], words_of_load(begun["load"])
     head = (Path(__file__).parent / "sampling_page.md").read_text(encoding="utf-8")
-    lines = [head.format(repeat=repeat, date=facts["date"], processors=facts["processors"], threads=THREADS).rstrip()]
+    known = {"date": facts["date"], "processors": facts["processors"], "load": load}
+    lines = [head.format(repeat=repeat, threads=THREADS, **known).rstrip()]
     for case in CASES:
         found = [rate for rate in rates if rate.case == case.name]
         if found:
@@ -187,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.smoke:
         return 0 if smoke() else 1
-    rates = []
+    begun, rates = record(), []
     for case in CASES:
         if chosen.case is None or case.name in chosen.case:
             for rate in measure(case, small=False, repeat=chosen.repeat):
@@ -195,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{rate.case:12} {rate.entrant:44} {words}", flush=True)
                 rates.append(rate)
     if chosen.write:
-        chosen.write.write_text(page(rates, chosen.repeat), encoding="utf-8")
+        chosen.write.write_text(page(rates, chosen.repeat, begun), encoding="utf-8")
     return 0
 
 
