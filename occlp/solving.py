@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +32,7 @@ from occlp.solvers.base import (
     within,
 )
 from occlp.solvers.face_newton import FaceNewton
+from occlp.solvers.feasibility import iterate_within
 from occlp.terms import Utility
 from occlp.total.bound import TotalBound
 from occlp.total_tracking import TotalTracker
@@ -206,7 +207,8 @@ def find_reference(problem: Problem, tol: float) -> Reference | TotalBound | Non
     try:
         if problem.criterion == "total":
             return TotalTracker.bound_by(problem, default_solver(problem), tol)
-        return Reference.from_iterates(problem, default_solver(problem), tol)
+        iterates = iterate_within(problem, default_solver(problem), tol=tol, rng=np.random.default_rng(0))
+        return Reference.from_iterates(problem, iterates, tol)
     except SolverFailure:  # an infeasible problem has no optimum to compare with
         return None
 
@@ -228,8 +230,8 @@ def run(
     """Run one solver to its end, to a limit or to the tolerance; never raises for a failed run."""
     began = time.perf_counter()
     tracker = begin(problem, tol, reference, start, snapshots)
-    job = _Job(solver, tracker, limit or Limit(), atol, began, rng, progress)
-    outcome = job.drive(lambda: job.limited_solver.iterate(problem, tol=tol, rng=rng, start=start))
+    job = _Job(solver, tracker, limit or Limit(), atol, began, rng, level == "exact", progress)
+    outcome = job.drive(start)
     if outcome.iterations == 0 and isinstance(start, Result):
         outcome.checkpoint = start.checkpoint
     elapsed = time.perf_counter() - began
@@ -278,6 +280,7 @@ class _Job:
     atol: float
     began: float
     rng: np.random.Generator
+    exactly: bool
     progress: Callable[[int, float], None] | None
 
     @property
@@ -291,13 +294,13 @@ class _Job:
         seconds = self.limit.seconds
         return within(self.solver, None if seconds is None else max(0.0, seconds - self.seconds))
 
-    def drive(self, iterates: Callable[[], Iterator[Iterate]]) -> Outcome:
+    def drive(self, start: Start) -> Outcome:
         """Judge iterates until the method, a limit, the tolerance or the user ends the run."""
         outcome = Outcome()
         last: Iterate | None = None
         try:
             with _containing(outcome):
-                for last in iterates():
+                for last in self._iterates(self.limited_solver, self.rng, start):
                     outcome.iterations, outcome.samples = outcome.iterations + 1, last.samples
                     outcome.note = str(last.claims.get("note", ""))
                     if last.state is not None:
@@ -321,6 +324,10 @@ class _Job:
             with _containing(outcome):
                 self.tracker.record(last, outcome.iterations, self.seconds)
         return outcome
+
+    def _iterates(self, solver: Solver, rng: np.random.Generator, start: Start) -> Iterator[Iterate]:
+        tracker = self.tracker
+        return iterate_within(tracker.problem, solver, tol=tracker.tol, rng=rng, start=start, exactly=self.exactly)
 
     def _finished(self, iterate: Iterate, outcome: Outcome) -> bool:
         outcome.stopped = self.limit.reached(self.seconds, outcome.iterations, outcome.samples)
@@ -352,8 +359,8 @@ class _Job:
             exact = replace(exact, multipliers=tracker.multipliers)
         improvements = -1
         start = tracker.best_policy
-        with _containing(outcome):
-            for iterate in exact.iterate(tracker.problem, tol=tracker.tol, rng=np.random.default_rng(0), start=start):
+        with _containing(outcome), suppress(SolverFailure):  # what cannot be polished stands as it is
+            for iterate in self._iterates(exact, np.random.default_rng(0), start):
                 tracker.record(iterate, None, 0.0, prefer=True)
                 improvements += 1
                 late = self.limit.seconds is not None and self.seconds >= self.limit.seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.relaxation import Values
 from occlp.result import HISTORY_ROWS, History, Snapshot
-from occlp.solvers.base import Iterate, Solver, Start, start_policy
+from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.standard import StandardForm
 from occlp.terms import JointTerm
 
@@ -50,10 +50,10 @@ class Reference:
     best: float  # objective, standard form
 
     @classmethod
-    def from_iterates(cls, problem: Problem, solver: Solver, tol: float) -> Reference | None:
-        """Run an exact method to its end; None when it does not reach the tolerance."""
+    def from_iterates(cls, problem: Problem, iterates: Iterator[Iterate], tol: float) -> Reference | None:
+        """Judge the iterates of an exact method to their end; None when they do not reach the tolerance."""
         tracker = Tracker(problem, tol, None)
-        for n, iterate in enumerate(solver.iterate(problem, tol=tol, rng=np.random.default_rng(0)), 1):
+        for n, iterate in enumerate(iterates, 1):
             tracker.record(iterate, n, 0.0)
             if n >= 10_000:
                 break

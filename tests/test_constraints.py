@@ -385,6 +385,58 @@ class TestMetamorphic:
         assert first.objective == pytest.approx(second.objective, abs=1e-11)
 
 
+class TestWithinTheTolerance:
+    """A bound that was computed in doubles may be out of reach by its rounding, or by the digits that were printed."""
+
+    def missed(self, machine, amount):
+        """A problem whose budget is `amount` (of a range of one) below the least wear, which is not zero."""
+        mdp = machine.replace(costs={"wear": [[0.2, 0.1], [1, 0], [1.1, 0.3]]})
+        least = oc.solve(oc.Problem(mdp.replace(rewards=mdp.costs["wear"]), sense="minimize"))
+        return oc.Problem(mdp, constraints={"wear": oc.expected("wear") <= least.objective - amount}), least
+
+    @pytest.mark.parametrize("solver", [None, oc.OccupancyProgram(backend="HIGHS")], ids=str)
+    @pytest.mark.parametrize("amount", [0.0, 1e-16, 1e-13, 1e-11, 9e-9])
+    def test_a_bound_just_out_of_reach_counts_as_kept(self, machine, amount, solver):
+        problem, least = self.missed(machine, amount)
+        result = oc.solve(problem, solver)
+        assert result.status is oc.Status.CERTIFIED
+        assert amount - 1e-12 <= result.certificate.violation <= 1e-8 * 1.1
+        assert result.expected["wear"] == pytest.approx(least.objective, abs=1e-8)
+        assert oc.verify(problem, result)
+
+    def test_one_further_away_does_not(self, machine):
+        problem, _ = self.missed(machine, 2e-8)
+        with pytest.raises(oc.Infeasible, match="'wear' by 2e-08"):
+            oc.solve(problem)
+        assert oc.solve(problem, tol=1e-7).status is oc.Status.CERTIFIED
+
+    def test_nor_does_one_where_exactness_is_asked_for(self, machine):
+        problem, _ = self.missed(machine, 1e-11)
+        with pytest.raises(oc.Infeasible):
+            oc.solve(problem, certify="exact")
+
+    @pytest.mark.parametrize(("relation", "sign"), [("==", 1), (">=", 1), ("<=", -1)])
+    def test_all_relations(self, machine, relation, sign):
+        most = oc.solve(oc.Problem(machine.replace(rewards=machine.costs["wear"]))).objective
+        beyond = limit(sign * oc.expected("wear"), relation, sign * (most + 1e-9))
+        result = oc.solve(oc.Problem(machine, constraints={"wear": beyond}))
+        assert result.expected["wear"] == pytest.approx(most, abs=1e-12)
+        assert result.certificate.violation == pytest.approx(1e-9, abs=1e-12)
+
+    def test_a_comparison_shares_the_bound(self, machine):
+        problem, _ = self.missed(machine, 1e-10)
+        table = oc.compare(problem, [oc.Decomposition(), oc.PrimalDualGradient(steps=50)], rng=0)
+        assert table.results[0].status is oc.Status.CERTIFIED
+        assert table.results[1].certificate.upper == pytest.approx(table.results[0].certificate.upper, abs=1e-7)
+
+    def test_utilities(self):
+        mdp = oc.instances.get("inventory")
+        best = oc.solve(oc.Problem(mdp, utility=oc.StateEntropy()))
+        problem = oc.Problem(mdp, constraints={"variety": oc.StateEntropy() >= best.objective + 1e-9})
+        result = oc.solve(problem, check=False)
+        assert result.status is not oc.Status.INFEASIBLE
+
+
 class TestInfeasible:
     def test_it_names_a_minimal_conflict(self):
         mdp = random_model(2)
