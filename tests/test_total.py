@@ -196,6 +196,26 @@ def test_constraints_against_the_linear_program(problem):
     assert min(slopes) - 1e-5 <= result.sensitivity["limit"] <= max(slopes) + 1e-5
 
 
+@pytest.mark.parametrize("end", [0.1, 0.25])
+@pytest.mark.parametrize("budget", [12.0, 20.0])
+def test_a_limit_that_keeps_a_policy_from_a_circle_that_pays(end, budget):
+    """Going round earns 1 and costs 2 a step; trying to end earns nothing and costs 1: the price of the cost is 1/2.
+
+    At that price exactly the circle neither earns nor loses, and no values prove a bound; prices beside it do. Trying
+    to end takes 1/end steps, so that (budget - 1/end) / 2 steps are left for the circle.
+    """
+    mdp = oc.MDP.from_arrays(
+        [[[1.0, 0.0], [1 - end, end]], [[0.0, 1.0], [0.0, 1.0]]], [[1.0, 0.0], [0.0, 0.0]], initial=0,
+        costs={"cost": [[2.0, 1.0], [0.0, 0.0]]},
+    )  # fmt: skip
+    problem = oc.Problem(mdp, criterion="total", goal=[1], constraints=[oc.expected_total("cost") <= budget])
+    result = oc.solve(problem)
+    assert result.status is oc.Status.CERTIFIED
+    assert result.objective == pytest.approx((budget - 1 / end) / 2, abs=1e-9)
+    assert result.multipliers["cost"] == pytest.approx(0.5, abs=1e-8)
+    assert oc.verify(problem, result)
+
+
 @given(sketches(max_states=4, max_actions=2, max_costs=0, discounts=(Fraction(0), Fraction(1, 2), Fraction(9, 10))))
 @settings(max_examples=40)
 def test_discounting_is_a_chance_to_end(sketch):

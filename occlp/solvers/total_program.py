@@ -31,8 +31,8 @@ from occlp.total.improvement import Unending, improvements
 from occlp.total.reduction import Reduction, priced_reduction
 from occlp.total.routing import policy_of_visits
 
-#: By what share prices are taken nearer to zero until they prove a bound.
-SHRINKS = (0.0, 1e-11, 1e-10, 1e-9, 5e-9)
+#: By what share prices are moved, nearer to zero or further away, until they prove a bound.
+MOVES = (0.0, -1e-11, 1e-11, -1e-10, 1e-10, -1e-9, 1e-9, -5e-9, 5e-9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,12 +178,12 @@ def _sharpen(flow: _Flow, answer: _Answer) -> _Answer:
 def _proof(total: TotalForm, prices: FloatArray) -> tuple[IntArray, FloatArray, TotalBound]:
     """A pair for each state and values, [S], that are optimal at some prices, and the best bound that they prove.
 
-    Where the constraints make a policy go round in circles, the exact prices leave these circles without a loss,
-    and no values prove a bound beyond rounding. Prices a little nearer to zero do.
+    Where the constraints make a policy go round in circles, or keep it from that, the exact prices leave these
+    circles without a loss, and no values prove a bound beyond rounding. Prices beside them do.
     """
     best: tuple[IntArray, FloatArray, TotalBound] | None = None
-    for shrink in SHRINKS:
-        tried = total.base.limits.feasible_prices((1.0 - shrink) * prices)
+    for move in MOVES:
+        tried = total.base.limits.feasible_prices((1.0 + move) * prices)
         choice, values = _priced_optimum(total, tried)
         bound = bound_total(total, values, tried)
         if best is None or bound.value < best[2].value:
