@@ -109,6 +109,40 @@ def test_gradients_of_the_return_are_those_of_finite_differences(name):
         assert history["objective"][-1] > history["objective"][0]
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_products_with_the_fisher_matrix(name):
+    """Σ m ∇log π ∇log πᵀ u against the matrix of all scores, for masses that are no policy's."""
+    family, theta = FAMILIES[name]
+    masses, direction = np.random.default_rng(5).random(MDP.n_pairs), np.random.default_rng(6).normal(size=len(theta))
+    scores = np.stack([family.score(MDP.pairs, theta, unit) for unit in np.eye(len(theta))], axis=1)
+    expected = scores.T @ (masses * (scores @ direction))
+    if name == "Direct":  # its scores are those of free probabilities: F is diagonal
+        assert np.count_nonzero(scores - np.diag(np.diag(scores))) == 0
+    np.testing.assert_allclose(
+        family.fisher(MDP.pairs, theta, masses)(direction), expected, atol=1e-8 * np.abs(expected).max()
+    )
+
+
+@pytest.mark.parametrize("update", [oc.updates.NaturalStep(), oc.updates.TrustRegion()], ids=str)
+def test_a_step_of_a_network_takes_few_calls(update):
+    """At most ten products with the Fisher matrix: one vjp and two calls of the logits each."""
+    calls = {"logits": 0, "vjp": 0}
+
+    def logits(parameters):
+        calls["logits"] += 1
+        return network_logits(parameters)
+
+    def vjp(parameters, weights):
+        calls["vjp"] += 1
+        return network_vjp(parameters, weights)
+
+    solver = oc.PolicyGradient(oc.parametrizations.Network(logits, vjp, START), update=update, steps=6)
+    path = [oc.evaluate(MDP, one.policy).objective for one in solver.iterate(oc.Problem(MDP), tol=0, rng=None)]
+    assert (np.diff(path) > 0).all()
+    assert calls["vjp"] <= 13 * 6 + 1
+    assert calls["logits"] <= 40 * 6
+
+
 def test_direct_probabilities():
     family, pairs = oc.parametrizations.Direct(), MDP.pairs
     start = family.initial(pairs, None)

@@ -110,10 +110,12 @@ def test_conjugate_gradients_solve_singular_systems():
     matrix = half @ half.T
     right = matrix @ rng.normal(size=8)
     np.testing.assert_allclose(
-        conjugate_gradients(lambda x: matrix @ x, right), np.linalg.pinv(matrix) @ right, atol=1e-7
+        conjugate_gradients(lambda x: matrix @ x, right, 100), np.linalg.pinv(matrix) @ right, atol=1e-7
     )
-    assert not conjugate_gradients(lambda x: matrix @ x, np.zeros(8)).any()
-    assert not conjugate_gradients(lambda x: 0.0 * x, right).any()
+    for products in (1, 2, 3):  # cut short, the direction is still uphill
+        assert conjugate_gradients(lambda x: matrix @ x, right, products) @ right > 0
+    assert not conjugate_gradients(lambda x: matrix @ x, np.zeros(8), 100).any()
+    assert not conjugate_gradients(lambda x: 0.0 * x, right, 100).any()
 
 
 # Mirror descent ----------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from occlp._typing import FloatArray
@@ -19,7 +21,14 @@ class Parametrization:
 
     Subclasses are frozen dataclasses of settings. They give `initial`, `probabilities`, `pullback` and `score`, and
     `project` where not every θ is allowed.
+
+    Attributes
+    ----------
+    most_products : int
+        How many products with the Fisher matrix a natural direction may take.
     """
+
+    most_products: int = 100
 
     def __repr__(self) -> str:
         """Name and settings that differ from their defaults."""
@@ -43,6 +52,12 @@ class Parametrization:
     def score(self, pairs: Pairs, parameters: FloatArray, direction: FloatArray) -> FloatArray:
         """Return ∇ log π(a | s) · u for a direction u [k], [pairs]."""
         raise NotImplementedError
+
+    def fisher(self, pairs: Pairs, parameters: FloatArray, masses: FloatArray) -> Callable[[FloatArray], FloatArray]:
+        """Return the product u ↦ F u, [k], with F = Σ m(s, a) ∇log π ∇log πᵀ for masses m [pairs]."""
+        probabilities = self.probabilities(pairs, parameters)
+        ratio = np.where(probabilities > 0, masses / np.where(probabilities > 0, probabilities, 1.0), 0.0)
+        return lambda direction: self.pullback(pairs, parameters, ratio * self.score(pairs, parameters, direction))
 
     def project(self, pairs: Pairs, parameters: FloatArray) -> FloatArray:
         """Return the nearest parameters that are allowed; all are, unless a subclass says otherwise."""
@@ -83,6 +98,18 @@ class PreferenceParametrization(Parametrization):
         probabilities = self.probabilities(pairs, parameters)
         slopes = self.preferences_jvp(pairs, parameters, direction)
         return slopes - state_sums(pairs, probabilities * slopes)[pairs.states]
+
+    def fisher(self, pairs: Pairs, parameters: FloatArray, masses: FloatArray) -> Callable[[FloatArray], FloatArray]:
+        """Return u ↦ F u: one product forwards and one back, with the probabilities computed once."""
+        probabilities = self.probabilities(pairs, parameters)
+
+        def product(direction: FloatArray) -> FloatArray:
+            slopes = self.preferences_jvp(pairs, parameters, direction)
+            score = slopes - state_sums(pairs, probabilities * slopes)[pairs.states]
+            weights = kernels.score_gradient(pairs.start, probabilities, masses * score)
+            return self.preferences_vjp(pairs, parameters, weights)
+
+        return product
 
 
 def state_sums(pairs: Pairs, values: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,12 @@ class Network(PreferenceParametrization):
 
     Notes
     -----
-    The functions must be importable (no lambdas) if the solver is to be sent to other processes.
+    The functions must be importable (no lambdas) if the solver is to be sent to other processes. A gradient takes one
+    call of each; natural steps and trust regions solve with the Fisher matrix in ten products at most, which is what
+    Schulman et al. (2015, appendix C.1) do: each takes one vjp, and one jvp or two calls of the logits.
     """
+
+    most_products = 10
 
     logits: Callable[[FloatArray], Any] = field(repr=False)
     vjp: Callable[[FloatArray, FloatArray], Any] = field(repr=False)
@@ -73,8 +78,7 @@ class Network(PreferenceParametrization):
 
     def preferences_vjp(self, pairs: Pairs, parameters: FloatArray, weights: FloatArray) -> FloatArray:
         """Return the function's own product, [k]."""
-        table = np.ndim(self.logits(parameters)) == 2
-        shaped = pairs.table(weights, 0.0) if table else weights
+        shaped = pairs.table(weights, 0.0) if self._is_table else weights
         return np.asarray(self.vjp(parameters, shaped), dtype=np.float64)
 
     def preferences_jvp(self, pairs: Pairs, parameters: FloatArray, direction: FloatArray) -> FloatArray:
@@ -87,6 +91,11 @@ class Network(PreferenceParametrization):
         step = DIFFERENCE * max(float(np.abs(parameters).max()), 1.0) / size
         forward, back = (self.preferences(pairs, parameters + sign * step * direction) for sign in (1, -1))
         return (forward - back) / (2 * step)
+
+    @cached_property
+    def _is_table(self) -> bool:
+        """Whether the logits are [S, A]."""
+        return np.ndim(self.logits(np.array(self.parameters, dtype=np.float64).ravel())) == 2
 
 
 def _pair_values(pairs: Pairs, values: Any) -> FloatArray:

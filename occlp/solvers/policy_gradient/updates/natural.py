@@ -10,13 +10,12 @@ import numpy as np
 from occlp._typing import FloatArray
 from occlp.arguments import check_positive, check_word
 from occlp.errors import InvalidProblem
+from occlp.parallel import inner_product
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates.base import Landscape, Position, Update, advance, needs_step
 
-#: Conjugate gradients stop when the residual is this small, relative to the right-hand side, ...
+#: Conjugate gradients stop when the residual is this small, relative to the right-hand side.
 RESIDUAL = 1e-10
-#: ... or after this many products with the Fisher matrix.
-MOST_PRODUCTS = 100
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,7 +38,8 @@ class NaturalStep(Update):
     -----
     For tabular softmax F⁺∇J is A / (1 − γ) plus a constant in each state where d(s) > 0 and zero elsewhere, and the
     step is mirror descent in the policy, π ∝ π exp(η Q / (1 − γ)). Other parametrizations solve with F by
-    conjugate gradients, from products alone. Source: Kakade (2001).
+    conjugate gradients, from products alone; where they allow fewer products (a `Network`: ten) than the solution
+    takes, the direction is the best in the space that the products span, and still uphill. Source: Kakade (2001).
     """
 
     step_size: float | None = None
@@ -73,54 +73,49 @@ def natural_direction(landscape: Landscape, position: Position, fisher: str, dam
             slopes = estimate.slopes - np.add.reduceat(probabilities * estimate.slopes, form.start[:-1])[form.states]
             return np.where(mass > 0, slopes / np.where(mass > 0, mass, 1.0), 0.0)
     gradient = landscape.pullback(position.parameters, estimate.slopes)
-    return conjugate_gradients(fisher_product(landscape, position, fisher, damping), gradient)
+    products = landscape.parametrization.most_products
+    return conjugate_gradients(fisher_product(landscape, position, fisher, damping), gradient, products)
 
 
 def fisher_product(
     landscape: Landscape, position: Position, fisher: str, damping: float
 ) -> Callable[[FloatArray], FloatArray]:
     """Return u ↦ F u + δ u, F = Σ m(s, a) ∇log π ∇log πᵀ."""
-    form, parameters = landscape.form, position.parameters
-    probabilities, mass = landscape.probabilities(parameters), position.estimate.pair_mass
+    form, parameters, masses = landscape.form, position.parameters, position.estimate.pair_mass
     if fisher == "expected":
-        ratio = np.add.reduceat(mass, form.start[:-1])[form.states]
-    else:
-        seen = (mass > 0) & (probabilities > 0)
-        ratio = np.where(seen, mass / np.where(seen, probabilities, 1.0), 0.0)
-
-    def product(direction: FloatArray) -> FloatArray:
-        score = landscape.parametrization.score(landscape.pairs, parameters, direction)
-        return landscape.pullback(parameters, ratio * score)
-
+        masses = np.add.reduceat(masses, form.start[:-1])[form.states] * landscape.probabilities(parameters)
+    product = landscape.parametrization.fisher(landscape.pairs, parameters, masses)
     if damping == 0:
         return product
     # The mean of the diagonal, from one random product (Hutchinson 1990) with a fixed sign pattern.
     signs = np.where(np.random.default_rng(0).random(len(parameters)) < 0.5, -1.0, 1.0)
-    shift = damping * abs(float(signs @ product(signs))) / len(parameters)
+    shift = damping * abs(float(inner_product(signs, product(signs)))) / len(parameters)
     return lambda direction: product(direction) + shift * direction
 
 
-def conjugate_gradients(product: Callable[[FloatArray], FloatArray], right: FloatArray) -> FloatArray:
+def conjugate_gradients(
+    product: Callable[[FloatArray], FloatArray], right: FloatArray, most_products: int
+) -> FloatArray:
     """Solve with a positive semidefinite matrix; begun at zero, so the shortest solution where there are many.
 
     Source: Hestenes and Stiefel (1952).
     """
     out, residual = np.zeros_like(right), right.copy()
-    direction, size = residual.copy(), float(right @ right)
+    direction, size = residual.copy(), float(inner_product(right, right))
     target, largest = RESIDUAL**2 * size, 0.0
-    for _ in range(min(MOST_PRODUCTS, 2 * len(right))):
+    for _ in range(min(most_products, 2 * len(right))):
         if size <= target:
             break
         image = product(direction)
-        curvature = float(direction @ image)
-        norm = float(direction @ direction)
+        curvature = float(inner_product(direction, image))
+        norm = float(inner_product(direction, direction))
         largest = max(largest, curvature / norm)
         if curvature <= np.finfo(float).eps * largest * norm:  # what is left lies in the null space
             break
         length = size / curvature
         out = out + length * direction
         residual = residual - length * image
-        before, size = size, float(residual @ residual)
+        before, size = size, float(inner_product(residual, residual))
         direction = residual + size / before * direction
     return out
 
