@@ -92,7 +92,7 @@ def test_the_factor_of_episodes_is_their_expected_length():
 
 
 def test_moments_of_policies_that_never_arrive_are_refused(monkeypatch):
-    monkeypatch.setattr("occlp.solvers.policy_gradient.moments.MOST_STEPS", 100)
+    monkeypatch.setattr("occlp.solvers.policy_gradient.walk.MOST_STEPS", 100)
     lost = oc.Policy.from_table(corridor().mdp, np.tile([1.0, 0.0], (4, 1)))
     with pytest.raises(InvalidProblem, match="need not reach an end"):
         oc.gradient_moments(corridor(), lost, E.MonteCarlo())

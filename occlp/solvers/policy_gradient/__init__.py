@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from occlp.solvers.policy_gradient import estimators, parametrizations, updates
 from occlp.solvers.policy_gradient.ascent import PolicyGradient, policy_gradient
-from occlp.solvers.policy_gradient.moments import GradientMoments, all_trajectories, gradient_moments
+from occlp.solvers.policy_gradient.listing import all_trajectories
+from occlp.solvers.policy_gradient.moments import GradientMoments, gradient_moments
 from occlp.solvers.policy_gradient.presets import (
     A2C,
     PPO,

@@ -10,4 +10,4 @@ from occlp.solvers.policy_gradient.estimators.off_policy import OffPolicy as Off
 from occlp.solvers.policy_gradient.estimators.sampled import GAE as GAE
 from occlp.solvers.policy_gradient.estimators.sampled import MonteCarlo as MonteCarlo
 from occlp.solvers.policy_gradient.estimators.sampled import TemporalDifference as TemporalDifference
-from occlp.solvers.policy_gradient.estimators.sampled import TrajectoryEstimator as TrajectoryEstimator
+from occlp.solvers.policy_gradient.estimators.trajectories import TrajectoryEstimator as TrajectoryEstimator

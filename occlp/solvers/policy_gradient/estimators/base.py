@@ -97,5 +97,10 @@ def form_of(problem: Problem) -> StandardForm:
 
 
 def ends_of(problem: Problem) -> BoolArray:
-    """Mask [S] of the states that end a trajectory: the goal, or states that every action keeps for nothing."""
+    """Mask [S] of the states that end a trajectory: the goal, or states that every action keeps for nothing.
+
+    An average goes on for ever.
+    """
+    if problem.criterion == "average":
+        return np.zeros(problem.mdp.n_states, dtype=np.bool_)
     return problem.goal_states if problem.criterion == "total" else terminal_states(problem.mdp)
