@@ -35,6 +35,7 @@ class Goal:
     cases: tuple[str, ...]
     entrants: tuple[str, ...]
     judge: Callable[[Records], tuple[bool | None, str]]
+    factor: float = 1.0  # how many times as long as ours the entrants are to take
 
     def verdict(self, records: Records) -> Verdict:
         """Judge by the measurements."""
@@ -67,7 +68,7 @@ def _ahead(case: str, entrant: str, factor: float) -> Goal:
         return times >= factor and certified, words
 
     words = f"at least {factor:,g} × as fast as" if factor > 1 else "never slower than"
-    return Goal(f"{case}: {words} {entrant}", (case,), (entrant,), judge)
+    return Goal(f"{case}: {words} {entrant}", (case,), (entrant,), judge, factor)
 
 
 def _never_slower() -> Goal:

@@ -20,6 +20,12 @@ from benchmarks.trial import Trial, attempt, can_fork
 
 #: Short runs are repeated up to this many times, as long as they take less than a second in all.
 MOST_RUNS = 25
+#: Whether somebody is so many times as slow as ours is decided when they have taken this share more.
+MARGIN = 1.25
+#: Seconds that those whom goals name have in any case.
+PATIENCE = 30.0
+#: Seconds that ours may take: without it there is nothing to compare with.
+OURS = 200.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,11 @@ class Rules:
         Time (of ``time.monotonic``) after which nothing new begins.
     once, once_ours : float
         An entrant whose first run takes longer than this many seconds is not run again; ours has its own number.
-    patient : tuple of str
-        Entrants that have the whole limit of the case; the others have at most `limit` seconds.
+    limit : float
+        Seconds after which an entrant is given up.
+    patient : mapping of str to float
+        Entrants who may take longer: until it is decided that they take so many times as long as ours, where the limit
+        of the case allows for it.
     slower : mapping of str to float
         Seconds a transition that an entrant needs at least, as another question of the series has shown.
     """
@@ -45,10 +54,10 @@ class Rules:
     repeat: int = 5
     peers: list[str] | None = None
     deadline: float = math.inf
-    once: float = 10.0
-    once_ours: float = 20.0
-    limit: float = 30.0
-    patient: tuple[str, ...] = ()
+    once: float = 2.0
+    once_ours: float = 6.0
+    limit: float = 10.0
+    patient: Mapping[str, float] = field(default_factory=dict)
     slower: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -114,33 +123,40 @@ def measure(case: Case, rules: Rules, *, small: bool = False, isolate: bool = Tr
     size = {"states": mdp.n_states, "pairs": mdp.n_pairs, "nnz": mdp.transitions.nnz, "discount": problem.discount}
     rows = [vars(entry.found) | {"certified": entry.found.certified} for entry in tried]
     name = {"kind": "case", "case": case.name, "small": small, "complete": len(tried) == len(entries)}
-    return {**name, **size, "build": built, "rows": rows}
+    return {**name, **size, "build": built, "took": time.perf_counter() - began, "rows": rows}
 
 
 def _first_runs(
     entries: list[Entry], case: Case, problem: oc.Problem, rules: Rules, accuracy: float
 ) -> tuple[float, list[Entry]]:
     """Try everybody apart, until the deadline; the accuracy that ours is allowed, and who was tried."""
-    tried = []
+    tried, ours = [], math.nan
     for entry in entries:
         if rules.left <= 0 and entry.entrant is not BASE:
             break
-        trial = _trial(entry, case, problem, rules, accuracy)
+        limit = OURS if entry.entrant is BASE else _limit(entry.entrant.name, case, rules, ours)
+        trial = _trial(entry, case, problem, rules, accuracy, limit)
         if trial.late and rules.left <= 0:  # it was cut short by the deadline, not by its own limit
             break
         if entry.entrant is BASE and not trial.failure:
-            accuracy = trial.notes["allowed"]
+            accuracy, ours = trial.notes["allowed"], trial.seconds
         _take(entry, trial, rules)
         tried.append(entry)
     return accuracy, tried
 
 
-def _trial(entry: Entry, case: Case, problem: oc.Problem, rules: Rules, accuracy: float) -> Trial:
+def _limit(name: str, case: Case, rules: Rules, ours: float) -> float:
+    """Seconds after which an entrant is given up: soon, or when a goal is decided, if that is soon enough."""
+    if name not in rules.patient:
+        return min(case.limit, rules.limit)
+    decided = MARGIN * rules.patient[name] * ours
+    return max(PATIENCE, decided) if decided <= case.limit else PATIENCE
+
+
+def _trial(entry: Entry, case: Case, problem: oc.Problem, rules: Rules, accuracy: float, limit: float) -> Trial:
     least = rules.slower.get(entry.entrant.name, 0.0) * problem.mdp.transitions.nnz
-    limit = case.limit if entry.entrant.name in rules.patient else min(case.limit, rules.limit)
     if least >= limit and entry.entrant is not BASE:
         return Trial(f"would need more than {least:.0f} s, going by the smaller sizes", late=True)
-    limit = 4 * case.limit if entry.entrant is BASE else limit  # without ours there is nothing to compare with
     return attempt(entry.entrant, case.kind, problem, case.small(), accuracy, max(min(limit, rules.left), 1.0))
 
 
@@ -172,7 +188,7 @@ def _turns(entries: list[Entry], kind: str, problem: oc.Problem, rules: Rules, a
     for turn in range(MOST_RUNS):
         for entry in repeated:
             spent = sum(wall for wall, _ in entry.times)
-            enough = turn >= rules.repeat and spent >= 1.0
+            enough = turn >= rules.repeat and spent >= 0.5
             if not enough and (turn == 0 or rules.left > 0):
                 entry.times.append(_time(entry.answer))
         if turn + 1 >= rules.repeat == 1:

@@ -43,7 +43,7 @@ def page(records: Records, *, small: bool = False) -> str:
 
 
 def _head(records: Records) -> str:
-    record = records.get("machine") or {"facts": {}, "load": 0.0, "repeat": 0, "once": 0.0}
+    record = records.get("machine") or {"facts": {}, "load": 0.0, "repeat": 0}
     facts = dict(record["facts"])
     date, processors = facts.pop("date", "an unknown date"), facts.pop("processors", "unknown processors")
     versions = ", ".join(f"{name} {value}" for name, value in facts.items())
@@ -51,7 +51,8 @@ def _head(records: Records) -> str:
     absent = [name for name in OPTIONAL if name not in facts]
     missing = f" Not installed, and so left out: {', '.join(absent)}." if absent else ""
     text = HEAD.read_text(encoding="utf-8")
-    numbers = {"repeat": record["repeat"], "once": record["once"], "tolerance": TOLERANCE_WORDS}
+    once = {name: record.get(name, 0.0) for name in ("once", "once_ours")}
+    numbers = {"repeat": record["repeat"], "tolerance": TOLERANCE_WORDS, **once}
     return text.format(**numbers, date=date, processors=processors, versions=versions, load=load, missing=missing)
 
 

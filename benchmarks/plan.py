@@ -7,48 +7,36 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.cases import CASES, Case
-from benchmarks.goals import GOALS, RIVALS
+from benchmarks.entrants import ENTRANTS
+from benchmarks.goals import GOALS
 from benchmarks.measure import Rules, measure
 from benchmarks.records import Records
 
-#: Budgets of fewer minutes than this are a hurry.
-HURRY = 25.0
-#: In a hurry, the questions of these goals come last, since others take long about them.
-LAST = ("garnet-1e5-kl0.1", "bumpy-200-limits3", "bumpy-200-limits5", "bumpy-1000-limits3")
+#: Entrants that are slow by nature: they take part in the smallest question of each series only.
+ONCE_A_SERIES = ("mdpsolver mpi, one thread", "scipy highs-ds", "cvxpy SCS", "occlp OccupancyProgram")
 
 
-def ordered(cases: list[Case], *, hurry: bool) -> list[Case]:
-    """The questions that goals are about first, then the others.
+def ordered(cases: list[Case]) -> list[Case]:
+    """The smallest question of each series and those that goals are about first, then the others.
 
-    Before each question come the smaller ones of its series, which show who need not be tried; in a hurry, only those
-    that goals are about.
+    Within each half they stay as they are: the smaller ones of a series show who need not be tried at the larger ones.
     """
-    named = [name for goal in GOALS if len(goal.cases) == 1 for name in goal.cases]
-    if hurry:
-        first = [name for name in ["garnet-1e3", "garnet-1e4", "garnet-1e5", *named] if name not in LAST] + list(LAST)
-    else:
-        ends = {name: place for place, name in enumerate(one.name for one in CASES)}
-        series = {one.name: one.series for one in CASES}
-        first = [one.name for name in named for one in CASES[: ends[name] + 1] if one.series == series[name]]
-    places = {name: place for place, name in enumerate(dict.fromkeys(first))}
-    return sorted(cases, key=lambda case: places.get(case.name, len(places)))
+    first = {name for goal in GOALS if len(goal.cases) == 1 for name in goal.cases} | smallest()
+    return sorted(cases, key=lambda case: case.name not in first)
 
 
-def patience(rules: Rules, *, hurry: bool) -> Rules:
-    """In a hurry, what takes some seconds is run only once."""
-    return replace(rules, once=3.0, once_ours=10.0) if hurry else rules
+def smallest() -> set[str]:
+    """The first question of each series."""
+    return set({case.series: case.name for case in reversed(CASES)}.values())
 
 
-def rules(case: Case, records: Records, asked: Rules, *, small: bool, hurry: bool) -> Rules:
-    """How a case is measured: with patience for those that goals name, and in a hurry without most of the others."""
-    named = [entrant for goal in GOALS if goal.cases == (case.name,) for entrant in goal.entrants]
-    peers = [*named, *rivals(case)] if hurry and asked.peers is None else asked.peers
-    return replace(asked, peers=peers, patient=tuple(named), slower=slower(case, records, small=small))
-
-
-def rivals(case: Case) -> list[str]:
-    """The quickest of the others on a plain question."""
-    return [name for name in RIVALS if name != "quantecon vi"] if case.kind == "plain" else []
+def rules(case: Case, records: Records, asked: Rules, *, small: bool) -> Rules:
+    """How a case is measured: with patience for those that goals name, and without those who were shown to be slow."""
+    patient = {name: goal.factor for goal in GOALS if goal.cases == (case.name,) for name in goal.entrants}
+    peers = asked.peers
+    if peers is None and case.name not in smallest():
+        peers = [one.name for one in ENTRANTS if one.name not in ONCE_A_SERIES or one.name in patient]
+    return replace(asked, peers=peers, patient=patient, slower=slower(case, records, small=small))
 
 
 def slower(case: Case, records: Records, *, small: bool) -> dict[str, float]:

@@ -48,23 +48,23 @@ def smoke() -> bool:
 
 def run(asked: argparse.Namespace, records: Records) -> Iterator[dict[str, Any]]:
     """Measure what was asked for and is not known yet; every record is kept as soon as it is there."""
-    small, hurry = asked.sizes == "small", asked.budget < plan.HURRY
+    small = asked.sizes == "small"
     besides = {kind for kind in ("bandwidth", "kernels", "first use") if asked.fresh or records.get(kind) is None}
     besides = besides if asked.only is None else set()
     deadline = time.monotonic() + 60 * asked.budget - (RESERVE if besides else 0.0)
-    rules = plan.patience(Rules(asked.repeat, asked.peers, deadline), hurry=hurry)
-    here, before = machine.record() | {"repeat": rules.repeat, "once": rules.once}, records.get("machine")
+    rules = Rules(asked.repeat, asked.peers, deadline)
+    here, before = machine.record() | {name: getattr(rules, name) for name in ("repeat", "once", "once_ours")}, records.get("machine")
     if before is not None and not asked.fresh:
         here["load"] = max(here["load"], before["load"])  # the worst that any figure was taken under
     records.add(here)
     if "bandwidth" in besides:
         records.add(bandwidth.record())
-    for case in plan.ordered(_cases(asked), hurry=hurry):
+    for case in plan.ordered(_cases(asked)):
         known = records.get("case", case.name, small=small)
         if known is not None and known["complete"] and not asked.fresh:
             yield known
         elif time.monotonic() < deadline:
-            record = plan.apart(case, plan.rules(case, records, rules, small=small, hurry=hurry), small=small)
+            record = plan.apart(case, plan.rules(case, records, rules, small=small), small=small)
             if record["rows"] or record["complete"]:
                 records.add(record)
             yield record
@@ -109,9 +109,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--sizes", choices=("full", "small"), default="full", help="sizes of the models")
     made.add_argument("--repeat", type=int, default=5, metavar="N", help="runs of which the median is taken, at least")
     made.add_argument(
-        "--budget", type=float, default=35.0, metavar="MINUTES",
-        help=f"begin nothing new after about so long (default 35); below {plan.HURRY:g}, questions and entrants are "
-        "chosen by what goals are about, and slow runs are not repeated",
+        "--budget", type=float, default=25.0, metavar="MINUTES",
+        help="begin nothing new after about so long (default 25); what goals are about comes first",
     )  # fmt: skip
     made.add_argument(
         "--write", type=Path, metavar="PAGE", help="write the page, as docs/benchmarks.md, and keep results"

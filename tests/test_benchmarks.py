@@ -285,32 +285,30 @@ class TestThePage:
 
 
 class TestThePlan:
-    def test_in_a_hurry_goals_come_first(self):
-        names = [one.name for one in plan.ordered(list(CASES), hurry=True)]
-        assert names[0] == "garnet-1e3"
+    def test_goals_and_one_question_of_each_series_come_first(self):
+        names = [one.name for one in plan.ordered(list(CASES))]
         assert sorted(names) == sorted(one.name for one in CASES)
-        assert names.index("bumpy-50-.9999") < names.index("garnet-1e6")
+        assert names.index("bumpy-50-.999") < names.index("bumpy-200-.999") < names.index("bumpy-200-.99")
+        assert names.index("bumpy-50-limits1") < names.index("bumpy-200-limits1") < names.index("queue-1e5")
+        series = {one.name: one.series for one in CASES}
+        goals_end = max(names.index(name) for goal in goals.GOALS if len(goal.cases) == 1 for name in goal.cases)
+        assert {series[name] for name in names[: goals_end + 1]} == set(SERIES)
 
-    def test_smaller_questions_come_before_those_that_goals_are_about(self):
-        names = [one.name for one in plan.ordered(list(CASES), hurry=False)]
-        assert sorted(names) == sorted(one.name for one in CASES)
-        assert names.index("bumpy-50-.999") < names.index("bumpy-200-.999") < names.index("bumpy-1000-.99")
-        assert names.index("bumpy-50-limits1") < names.index("bumpy-200-limits1") < names.index("queue-1e4")
+    def test_who_is_slow_by_nature_takes_part_once(self, case):
+        first = plan.rules(case, Records(None), Rules(), small=False)
+        later = plan.rules(CASES[1], Records(None), Rules(), small=False)
+        assert first.peers is None
+        assert "quantecon mpi" in later.peers
+        assert "cvxpy SCS" not in later.peers
+        assert plan.rules(CASES[1], Records(None), Rules(peers=["x"]), small=False).peers == ["x"]
 
-    def test_in_a_hurry_those_of_the_goals_take_part(self, case):
-        hurried = plan.rules(case, Records(None), plan.patience(Rules(), hurry=True), small=False, hurry=True)
-        assert {"cvxpy HIGHS", "quantecon mpi"} <= set(hurried.peers)
-        assert "cvxpy SCS" not in hurried.peers
-        assert hurried.once < Rules.once
-        assert (
-            plan.rules(case, Records(None), plan.patience(Rules(), hurry=False), small=False, hurry=False).peers is None
-        )
-
-    def test_who_is_named_by_a_goal_has_the_whole_limit(self):
+    def test_who_is_named_by_a_goal_has_until_it_is_decided(self):
         slow = next(one for one in CASES if one.name == "bumpy-200-limits1")
-        rules = plan.rules(slow, Records(None), Rules(), small=False, hurry=False)
-        assert rules.patient == ("cvxpy CLARABEL",)
-        assert slow.limit > rules.limit
+        rules = plan.rules(slow, Records(None), Rules(), small=False)
+        assert rules.patient == {"cvxpy CLARABEL": 20}
+        limits = [measure._limit("cvxpy CLARABEL", slow, rules, ours) for ours in (0.1, 2.0, 1e3, math.nan)]
+        assert limits == [30.0, 50.0, 30.0, 30.0]  # what would take too long to decide is not waited for
+        assert measure._limit("scipy highs-ipm", slow, rules, 2.0) == rules.limit
 
 
 def test_a_run_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
@@ -324,7 +322,7 @@ def test_a_run_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
     words = ["--only", "garnet-1e[34]", "--sizes", "small", "--results", str(tmp_path / "known.jsonl")]
     assert run.main([*words, "--only", "forest-1e4"]) == 0
     assert run.main([*words, "--only", "queue-1e4"]) == 0
-    assert taken == ["garnet-1e3", "garnet-1e4", "forest-1e4", "queue-1e4"]
+    assert taken == ["garnet-1e3", "forest-1e4", "garnet-1e4", "queue-1e4"]
     assert run.main([*words, "--only", "forest-1e4"]) == 0  # the deadline came first there, so it is measured again
     assert taken[4:] == ["forest-1e4"]
 
