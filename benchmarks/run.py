@@ -53,7 +53,10 @@ def run(asked: argparse.Namespace, records: Records) -> Iterator[dict[str, Any]]
     besides = besides if asked.only is None else set()
     deadline = time.monotonic() + 60 * asked.budget - (RESERVE if besides else 0.0)
     rules = Rules(asked.repeat, asked.peers, deadline)
-    here, before = machine.record() | {name: getattr(rules, name) for name in ("repeat", "once", "once_ours")}, records.get("machine")
+    here, before = (
+        machine.record() | {name: getattr(rules, name) for name in ("repeat", "once", "once_ours")},
+        records.get("machine"),
+    )
     if before is not None and not asked.fresh:
         here["load"] = max(here["load"], before["load"])  # the worst that any figure was taken under
     records.add(here)

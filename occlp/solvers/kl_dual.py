@@ -25,7 +25,7 @@ from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.gibbs_dual import descend
 from occlp.solvers.interior_point import InteriorPoint
-from occlp.solvers.normal_equations import NormalEquations, Solve
+from occlp.solvers.normal_equations import FEW_PRODUCTS, MANY_PRODUCTS, NormalEquations, Solve
 from occlp.standard import StandardForm
 from occlp.terms import KL, JointTerm, OccupancyEntropy
 
@@ -37,8 +37,6 @@ SETTLED = 1e-12
 COARSE = 1e-6
 #: An interior point that misses its equations by more than this was not found.
 NOT_FOUND = 1e-6
-#: Products with the Hessian that one Newton step may take where factors fit, and where they do not.
-FEW_PRODUCTS, MANY_PRODUCTS = 80, 20_000
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Normal equations A diag(w) Aᵀ of occupancy programs: flow rows of the states, above a few dense rows.
 
 The flow part is solved by conjugate gradients without a matrix where chains mix fast, else by a factorisation:
-banded Cholesky where states can be ordered in a narrow band, sparse LU elsewhere. The dense rows join by
+Cholesky factors within a band where states stand in a narrow one, and by fronts elsewhere. The dense rows join by
 their Schur complement.
 """
 
@@ -18,17 +18,18 @@ from scipy.sparse.linalg import splu
 
 from occlp._typing import AnyArray, FloatArray
 from occlp.kernels import flow
-from occlp.resolvent import band_order, inverse
 from occlp.solvers.conjugate_gradients import solve_by_gradients
+from occlp.solvers.dissection import dissect
+from occlp.solvers.multifrontal import Cholesky, NotDefinite
 from occlp.standard import StandardForm, flow_matrix
 
 #: Solves with a matrix, for a vector [n] or columns [n, k].
 Solve = Callable[[FloatArray], FloatArray]
 
-#: Operations (rows x bandwidth squared) up to which a factorisation costs nothing, is banded, and is there at all.
+#: Operations up to which a factorisation costs nothing, is banded, and is there at all.
 TINY_WORK, BANDED_WORK, MOST_WORK = 3e7, 3e8, 1e12
-#: Products of conjugate gradients after which a factorisation is cheaper; and where none fits.
-FEW_PRODUCTS, MANY_PRODUCTS = 100, 20_000
+#: Products of conjugate gradients after which factors are cheaper; and where none fit.
+FEW_PRODUCTS, MANY_PRODUCTS = 80, 20_000
 #: What they have to reach, as a share of the right-hand side.
 ACCURATE = 1e-12
 #: What keeps scaled matrices regular.
@@ -51,7 +52,7 @@ class NormalEquations:
         states = np.unique(form.states[self.pairs])
         self.states: AnyArray = np.delete(states, int(np.argmax(form.initial[states])))
         self.source = form.rest * form.initial[self.states]
-        self.mixes_fast = self.work > TINY_WORK
+        self.mixes_fast = self.band_work > TINY_WORK
 
     @property
     def n(self) -> int:
@@ -69,22 +70,27 @@ class NormalEquations:
         return sparse.csr_array(self.flow.T)
 
     @cached_property
-    def band(self) -> tuple[AnyArray, int]:
-        """An order of the rows and the bandwidth of the normal matrix in it: pairs join states one step apart."""
+    def width(self) -> int:
+        """Bandwidth of the normal matrix in the order of the states: pairs join states one step apart."""
         form = self.form
-        member = sparse.csr_array((np.ones(form.n_pairs), np.arange(form.n_pairs), form.start))
-        order, width = band_order(sparse.csr_array((member @ form.transitions)[self.states][:, self.states]))
-        return order, min(2 * width, self.n - 1)
+        steps = form.transitions.indices - np.repeat(form.states, np.diff(form.transitions.indptr))
+        return min(2 * int(np.abs(steps).max(initial=0)), max(self.n - 1, 0))
 
     @property
-    def work(self) -> float:
-        """Operations of a banded factorisation."""
-        return self.n * (self.band[1] + 1.0) ** 2
+    def band_work(self) -> float:
+        """Operations of a factorisation within the band."""
+        return self.n * (self.width + 1.0) ** 2
+
+    @cached_property
+    def cholesky(self) -> Cholesky | None:
+        """What finds factors of normal matrices; None where they take too long, or too much memory."""
+        found = dissect(abs(self.flow) @ abs(self.transposed), MOST_WORK)
+        return None if found is None else Cholesky(found)
 
     @property
     def factors_fit(self) -> bool:
         """Whether a factorisation takes reasonable time and memory."""
-        return self.work <= MOST_WORK
+        return self.band_work <= BANDED_WORK or self.cholesky is not None
 
     def solver(self, weights: FloatArray, dense: FloatArray, corner: FloatArray) -> Solve:
         """Solver of the whole matrix.
@@ -127,7 +133,6 @@ class NormalEquations:
         rows = (form.start, matrix.indptr, matrix.indices, matrix.data, form.discount, form.rest, mass)
         squares = np.empty(form.n_states)
         flow.flow(*rows, out, squares)
-        most = FEW_PRODUCTS if self.factors_fit else MANY_PRODUCTS
         factors: list[Solve] = []
 
         def product(direction: FloatArray) -> FloatArray:
@@ -138,16 +143,16 @@ class NormalEquations:
         def solve(right: FloatArray) -> FloatArray:
             if right.ndim == 2:
                 return np.column_stack([solve(column) for column in right.T]) if right.shape[1] else right
-            found = None
-            if not factors:
-                found = solve_by_gradients(product, squares[states], right, accuracy=ACCURATE, most_products=most)
-            if found is None:
-                if not self.factors_fit:
-                    raise RuntimeError("conjugate gradients did not converge")
-                self.mixes_fast = False
-                factors.extend([] if factors else [self._factor(weights)])
-                found = factors[0](right)
-            return found
+            for most in (FEW_PRODUCTS, MANY_PRODUCTS):
+                if self.mixes_fast:
+                    found = solve_by_gradients(product, squares[states], right, accuracy=ACCURATE, most_products=most)
+                    if found is not None:
+                        return found
+                    self.mixes_fast = not self.factors_fit
+            if self.mixes_fast:
+                raise RuntimeError("conjugate gradients did not converge")
+            factors.extend([] if factors else [self._factor(weights)])
+            return factors[0](right)
 
         return solve
 
@@ -159,32 +164,26 @@ class NormalEquations:
         units = 1.0 / np.sqrt(np.maximum(matrix.diagonal(), 1e-300))
         columns = np.repeat(np.arange(self.n), np.diff(matrix.indptr))
         matrix.data *= units[matrix.indices] * units[columns]
-        inner = None
-        if self.work <= BANDED_WORK:
-            inner = self._banded(matrix, columns)
-        if inner is None:
+        matrix = sparse.csc_array(matrix + REGULAR * sparse.eye_array(self.n, format="csc"))
+        try:
+            inner = self._banded(matrix) if self.band_work <= BANDED_WORK else self._dissected(matrix)
+        except (LinAlgError, NotDefinite):  # rounding has cost the matrix its definiteness
             options = {"SymmetricMode": True}
-            regular = sparse.csc_array(matrix + REGULAR * sparse.eye_array(self.n, format="csc"))
-            inner = splu(regular, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve
+            inner = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options).solve
         return lambda right: (units * inner((units * right.T).T).T).T
 
-    def _banded(self, matrix: Any, columns: AnyArray) -> Solve | None:
-        """Cholesky factors within a band; None where rounding has cost the matrix its definiteness."""
-        order, width = self.band
-        position = inverse(order)
-        rows, columns = position[matrix.indices], position[columns]
+    def _banded(self, matrix: Any) -> Solve:
+        """Cholesky factors within the band."""
+        rows, columns = matrix.indices, np.repeat(np.arange(self.n), np.diff(matrix.indptr))
         lower = rows >= columns
-        band = np.zeros((width + 1, self.n))
+        band = np.zeros((self.width + 1, self.n))
         band[(rows - columns)[lower], columns[lower]] = matrix.data[lower]
-        band[0] += REGULAR
-        try:
-            factors = cholesky_banded(band, lower=True, overwrite_ab=True, check_finite=False)
-        except LinAlgError:
-            return None
+        factors = cholesky_banded(band, lower=True, overwrite_ab=True, check_finite=False)
+        return lambda right: np.asarray(cho_solve_banded((factors, True), right, check_finite=False))
 
-        def solve(right: FloatArray) -> FloatArray:
-            out = np.empty_like(right)
-            out[order] = cho_solve_banded((factors, True), right[order], check_finite=False)
-            return out
-
-        return solve
+    def _dissected(self, matrix: Any) -> Solve:
+        """Cholesky factors by fronts; they replace those found before."""
+        if self.cholesky is None:
+            raise RuntimeError("no factors fit")
+        self.cholesky.factorise(matrix)
+        return self.cholesky.solve

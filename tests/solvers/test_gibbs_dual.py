@@ -79,4 +79,5 @@ def test_where_factors_do_not_fit_products_go_on(monkeypatch):
     problem = oc.Problem(mdp, regularizer=oc.KL(0.1, oc.Policy.uniform(mdp)))
     monkeypatch.setattr(kl_dual, "FEW_PRODUCTS", 2)
     monkeypatch.setattr(normal_equations, "MOST_WORK", 0.0)
+    monkeypatch.setattr(normal_equations, "BANDED_WORK", 0.0)
     assert oc.solve(problem).status is oc.Status.CERTIFIED

@@ -23,7 +23,7 @@ def equations_of(mdp):
     return NormalEquations(formulate(oc.Problem(mdp, regularizer=oc.KL(1.0, oc.Policy.uniform(mdp)))))
 
 
-@pytest.mark.parametrize("way", ["gradients", "banded", "sparse", "gradients, then factors"])
+@pytest.mark.parametrize("way", ["gradients", "banded", "fronts", "gradients, then factors"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_way_solves_the_whole_matrix(name, way, monkeypatch):
     mdp, rng = MODELS[name], np.random.default_rng(0)
@@ -56,7 +56,9 @@ def test_where_no_factors_fit_gradients_that_fail_say_so(monkeypatch):
     equations = equations_of(MODELS["garnet"])
     equations.mixes_fast = True
     monkeypatch.setattr(normal_equations, "MOST_WORK", 0.0)
-    monkeypatch.setattr(normal_equations, "MANY_PRODUCTS", 1)
+    monkeypatch.setattr(normal_equations, "BANDED_WORK", 0.0)
+    for products in ("FEW_PRODUCTS", "MANY_PRODUCTS"):
+        monkeypatch.setattr(normal_equations, products, 1)
     with pytest.raises(RuntimeError, match="did not converge"):
         equations.solver(np.ones(len(equations.pairs)), np.zeros((0, len(equations.pairs))), np.zeros((0, 0)))(
             np.arange(equations.n) + 1.0
