@@ -408,6 +408,14 @@ def test_spreads_are_the_sizes_of_the_terms():
     assert bound_to_model(oc.Utility(lambda d: cvxpy.sum(d) * 0.0 + 1.0)).spread == 1.0
 
 
+@pytest.mark.parametrize("kind", [oc.LogSum, oc.WorstCase])
+def test_arrays_are_expectations(kind):
+    named, given = kind(["a", "b"]), kind([MDP.costs["a"], MDP.costs["b"]])
+    occupancy = oc.evaluate(MDP, oc.Policy.uniform(MDP)).pair_occupancy
+    values = [bound_to_model(one).value(occupancy) for one in (named, given)]
+    assert values[0] == values[1]
+
+
 @pytest.mark.parametrize("scale", [0.5, 8.0])
 @pytest.mark.parametrize("name", WITH_STRENGTH)
 def test_strengths_are_in_the_units_of_the_reward(name, scale):

@@ -100,13 +100,14 @@ class LogSum(ConcaveUtility):
 
     Parameters
     ----------
-    expectations : sequence of str or LinearExpression
-        Names of costs or expressions such as ``oc.expected("served") / 2``; each must be able to be positive.
+    expectations : sequence of str, array [S, A] or LinearExpression
+        Names of costs, numbers of your own, or expressions such as ``oc.expected("served") / 2``; each must be
+        able to be positive.
     weights : sequence of float, optional
         Positive; default one each.
     """
 
-    expectations: Sequence[str | LinearExpression]
+    expectations: Sequence[str | FloatArray | LinearExpression]
     weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
@@ -190,10 +191,10 @@ class WorstCase(ConcaveUtility):
 
     Parameters
     ----------
-    expectations : sequence of str or LinearExpression
+    expectations : sequence of str, array [S, A] or LinearExpression
     """
 
-    expectations: Sequence[str | LinearExpression]
+    expectations: Sequence[str | FloatArray | LinearExpression]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "expectations", _read_expectations(self.expectations))
@@ -267,24 +268,27 @@ def _read_target(target: Any) -> FloatArray:
 def _read_expectations(expectations: Any) -> tuple[str | LinearExpression, ...]:
     if isinstance(expectations, str | LinearExpression) or not isinstance(expectations, Iterable):
         raise InvalidProblem("give a list of at least one expectation, such as ['served', 'waiting'].")
-    listed = tuple(read_list(expectations, "a utility of expectations"))
+    listed = tuple(
+        expected(what) if isinstance(what, np.ndarray) else what
+        for what in read_list(expectations, "a utility of expectations")
+    )
     if not listed:
         raise InvalidProblem("give a list of at least one expectation, such as ['served', 'waiting'].")
     for what in listed:
         if not isinstance(what, str | LinearExpression):
             name = type(what).__name__
-            raise InvalidProblem(f"an expectation is the name of a cost or oc.expected(...), not {name}.")
+            raise InvalidProblem(f"an expectation is a cost's name, an [S, A] array or oc.expected(...), not {name}.")
         if not isinstance(what, str) and any(atom.total for _, atom in what.terms):
             raise InvalidProblem(f"{what} is on the return scale; a utility takes expectations per step, oc.expected.")
     return listed
 
 
-def _rows(expectations: Sequence[str | LinearExpression], mdp: MDP) -> FloatArray:
+def _rows(expectations: Sequence[Any], mdp: MDP) -> FloatArray:
     listed = [expected(what) if isinstance(what, str) else what for what in expectations]
     return np.array([what.coefficients(mdp, 0.0) for what in listed])
 
 
-def _written_out(expectations: Sequence[str | LinearExpression], mdp: MDP) -> list[LinearExpression]:
+def _written_out(expectations: Sequence[Any], mdp: MDP) -> list[LinearExpression]:
     return [expected(mdp.pairs.table(row, 0.0)) for row in _rows(expectations, mdp)]
 
 
