@@ -1,8 +1,9 @@
-"""Numbers out of JSON, where anything may stand in their place; raises TypeError for what is none."""
+"""Plain data from outside: numbers out of JSON, where anything may stand in their place, and text made safe to show."""
 
 from __future__ import annotations
 
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def plain_number(value: Any, name: str) -> float:
 
 
 def plain_array(values: Any, name: str) -> FloatArray:
-    """Return a list of numbers as an array."""
+    """Return a list of numbers as an array; raises TypeError for anything else."""
     if not isinstance(values, list) or any(isinstance(x, bool) or not isinstance(x, int | float) for x in values):
         raise TypeError(f"{name} is not a list of numbers")
     return np.array([to_double(value) for value in values], dtype=np.float64)
@@ -29,3 +30,16 @@ def plain_table(values: Any, name: str) -> dict[str, float]:
     if not isinstance(values, dict):
         raise TypeError(f"{name} is not an object of numbers")
     return {str(key): plain_number(value, f"{name}[{key!r}]") for key, value in values.items()}
+
+
+def visible(text: str) -> str:
+    """Write what terminals and browsers obey rather than show as escapes: control characters, reversals of direction.
+
+    Halves of surrogate pairs, which no file takes, as well. Lines, blanks and joiners of letters stay.
+    """
+    if text.isprintable():
+        return text
+    kept = (c.isprintable() or c in "\n\t\u200c\u200d" or category(c) == "Zs" for c in text)
+    return "".join(
+        c if keep else c.encode("unicode_escape").decode("ascii") for c, keep in zip(text, kept, strict=True)
+    )

@@ -226,10 +226,10 @@ class Problem:
             for part in [] if term is None else [role, *term.parts(mdp)]:
                 parts.append(_as_array(part))
         for name, constraint in self.limits.items():
-            digest.update(f"{name} {constraint.relation} {constraint.bound!r}".encode())
+            digest.update(f"{name} {constraint.relation} {constraint.bound!r}".encode(errors="surrogatepass"))
             parts.append(self.coefficients(constraint))
         for name, limit in self.concave_limits.items():
-            digest.update(f"{name} concave >= {limit.bound!r}".encode())
+            digest.update(f"{name} concave >= {limit.bound!r}".encode(errors="surrogatepass"))
             parts += [_as_array(part) for part in limit.utility.parts(mdp)]
         for part in parts:
             digest.update(np.ascontiguousarray(part).data)

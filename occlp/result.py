@@ -12,6 +12,7 @@ import numpy as np
 from occlp._typing import FloatArray
 from occlp.certificate import Certificate
 from occlp.evaluation import Evaluation
+from occlp.plain import visible
 
 #: Histories are thinned to this many rows.
 HISTORY_ROWS = 1000
@@ -204,7 +205,9 @@ class Result(Evaluation):
         if self.has_return:
             lines.append(f"return       {self.expected_return:.10g}")
         figures = self.expected if self.totals is None else self.totals
-        lines += [f"expected     {name} {value:.6g}" for name, value in figures.items() if name != "reward"]
+        for name, value in figures.items():
+            if name != "reward":
+                lines.append(f"expected     {visible(' '.join(name.split()))} {value:.6g}")
         states = self.pairs.n_states
         lines += [
             f"policy       {_policy_words(self)}; {int(self.visited.sum())} of {states} states visited",

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 import occlp as oc
-from occlp.cli.output import compare_progress, print_json, print_text, solve_progress
+from occlp.cli.output import compare_progress, print_error, print_json, print_line, print_text, solve_progress
 from occlp.cli.questions import (
     METHODS,
     Criterion,
@@ -179,7 +179,7 @@ def compare(
             print_text(comparison_table(table, width))
             for what, path in written.items():
                 if path is not None:
-                    typer.echo(f"{what} written to {path}")
+                    print_line(f"{what} written to {path}")
         if all(row.result is None for row in table):
             raise typer.Exit(1)
 
@@ -228,7 +228,7 @@ def verify(
         try:
             answer.verify()
         except oc.AuditFailed as error:
-            typer.echo(f"error: {error}", err=True)
+            print_error(error)
             raise typer.Exit(1) from None
         certificate = answer.certificate
         if as_json:
@@ -249,15 +249,15 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except oc.SolveError as error:
-        typer.echo(f"error: {error}", err=True)
+        print_error(error)
         raise typer.Exit(1) from None
     except oc.OccupancyError as error:
-        typer.echo(f"error: {error}", err=True)
+        print_error(error)
         raise typer.Exit(2) from None
     except BrokenPipeError:
         raise  # the reader has left, which is no error of the question
     except OSError as error:
-        typer.echo(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
+        print_error(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         raise typer.Exit(2) from None
 
 

@@ -28,8 +28,11 @@ def solve_progress(model: str) -> Iterator[Callable[[int, float], None] | None]:
         yield None
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(f"solving {model}") as status:
+    from occlp.plain import visible
+
+    with Console(stderr=True).status(Text(f"solving {visible(model)}")) as status:
         yield lambda iterations, gap: status.update(f"iteration {iterations}, certified gap {gap:.2g}")
 
 
@@ -58,6 +61,18 @@ def print_text(content: RenderableType) -> None:
         from occlp.report.tables import render
 
         typer.echo(render(content))
+
+
+def print_line(words: str, *, to_stderr: bool = False) -> None:
+    """Print words that may hold names from outside."""
+    from occlp.plain import visible  # brings numpy along
+
+    typer.echo(visible(words), err=to_stderr)
+
+
+def print_error(words: object) -> None:
+    """Print what is wrong to stderr."""
+    print_line(f"error: {words}", to_stderr=True)
 
 
 def print_json(command: str, model: str | None, rows: Sequence[dict[str, Any]], **more: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from occlp.errors import InvalidProblem
 from occlp.graph import structure
+from occlp.plain import visible
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -86,7 +87,7 @@ def seconds(value: float | None) -> str:
 
 def label(value: Hashable, width: int = 40) -> str:
     """Write a label on one line, cut in the middle where it is long."""
-    text = " ".join(str(value).split()) or repr(value)
+    text = visible(" ".join(str(value).split()) or repr(value))
     return text if len(text) <= width else f"{text[: width - width // 3 - 1]}…{text[-(width // 3) :]}"
 
 

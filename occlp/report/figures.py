@@ -22,6 +22,7 @@ from occlp.report.content import answer, crop_occupancies, crop_words, display, 
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
 
     from occlp._typing import AnyArray, FloatArray
     from occlp.comparison import Comparison
@@ -179,9 +180,12 @@ def saved(figure: Figure, path: str | Path | None) -> Figure:
     return figure
 
 
-def _drawable(words: str) -> str:
-    """Replace what the font has no glyph for, which would be a warning and an empty box."""
-    font = get_font(findfont(FontProperties()))
+def drawable(name: object, width: int) -> str:
+    """Write a label with question marks for what the font has no glyph for, which would be a warning and a box.
+
+    Text with a $ is still read as mathematics where ``parse_math`` is not off.
+    """
+    font, words = get_font(findfont(FontProperties())), label(name, width)
     return "".join(c if c == " " or font.get_char_index(ord(c)) else "?" for c in words)
 
 
@@ -287,10 +291,14 @@ def _legend(figure: Figure, runs: Sequence[_Run]) -> None:
             Line2D([], [], color=COLOURS[run.method % len(COLOURS)], linestyle=style, linewidth=1.9,
                    marker=MARKERS[run.method % len(MARKERS)], markersize=7, markeredgecolor="white")
         )  # fmt: skip
-        names.append(_drawable(label(display(run.name), 44)))
-    # Labels are set afterwards: a name that begins with an underscore or holds a $ is a name like any other.
+        names.append(drawable(display(run.name), 44))
     legend = figure.legend(handles, [f"{k}" for k in range(len(names))], loc="outside lower center",
                            ncols=min(3, len(names)), frameon=False, fontsize=9.5, labelcolor=INK)  # fmt: skip
+    write_names(legend, names)
+
+
+def write_names(legend: Legend, names: Sequence[str]) -> None:
+    """Write names into a legend of as many entries: an underscore in front, or a $, is a letter like any other."""
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(name)
@@ -324,7 +332,7 @@ def _style_panel(axes: Axes, name: str, result: Result, wide: float) -> None:
     for spine in axes.spines.values():
         spine.set_color("#b8c2cc")
         spine.set_linewidth(0.8)
-    words = _drawable(label(display(name), int(12.5 * wide)))
+    words = drawable(display(name), int(12.5 * wide))
     axes.set_title(words, fontsize=9.5, color=INK, pad=18, parse_math=False)
     note = f"{result.status.name.lower()}, gap {size(result.gap)}"
     axes.annotate(note, (0.5, 1.0), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points",
@@ -346,9 +354,9 @@ def _label_panels(
     grid: AnyArray, count: int, states: Sequence[Any], actions: Sequence[Any], wide: float, tall: float
 ) -> None:
     columns = grid.shape[1]
-    names = [_drawable(label(name, 18)) for name in states]
+    names = [drawable(name, 18) for name in states]
     every = max(1, math.ceil(len(states) * 0.15 / tall))
-    heads = [_drawable(label(name, 14)) for name in actions]
+    heads = [drawable(name, 14) for name in actions]
     longest = max(map(len, heads))
     upright = longest * 0.075 <= wide / len(actions)
     step = max(1, math.ceil(len(actions) * 0.16 / wide)) if not upright else 1

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from occlp.errors import InvalidProblem
-from occlp.report.figures import COLOURS, FAINT, INK, MUTED, check_format, saved
+from occlp.report.figures import COLOURS, FAINT, INK, MUTED, check_format, drawable, saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def plot_curve(curve: LimitCurve, path: str | Path | None = None) -> Figure:
             axes.annotate(f"slope {slope:.3g}", (x, y), xytext=(8, -10), textcoords="offset points",
                           fontsize=8.5, color=MUTED)  # fmt: skip
     axes.set_xlim(left, right)
-    axes.set_xlabel(f"bound of {curve.name!r} ({curve.relation})", color=INK, parse_math=False)
+    axes.set_xlabel(f"bound of {drawable(repr(curve.name), 40)} ({curve.relation})", color=INK, parse_math=False)
     axes.set_ylabel("optimum", color=INK)
     _style(axes)
     return saved(figure, path)
@@ -113,7 +113,7 @@ def _draw_pair(axes: Axes, front: Front, first: int, second: int) -> None:
     axes.plot(x, y, color=COLOURS[0], marker="o", markersize=5, linestyle="none", zorder=3)
     for setter, n in ((axes.set_xlabel, second), (axes.set_ylabel, first)):
         words = "more is better" if front.senses[n] == "maximize" else "less is better"
-        setter(f"{front.names[n]} ({words})", color=INK, parse_math=False)
+        setter(f"{drawable(front.names[n], 40)} ({words})", color=INK, parse_math=False)
     _style(axes)
 
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from occlp.errors import InvalidProblem
 from occlp.model import Pairs
-from occlp.report.content import display, drawable_results, label, size
-from occlp.report.figures import INK, MASS_MAP, MUTED, check_format, mass_ticks, saved
+from occlp.report.content import display, drawable_results, size
+from occlp.report.figures import INK, MASS_MAP, MUTED, check_format, drawable, mass_ticks, saved
 from occlp.result import Result
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def plot_over_time(
         for axes in row:
             axes.set_axis_off()
         image = _draw_row(row, result, masses[name], places[name], norm)
-        words = label(display(name), 60)
+        words = drawable(display(name), 60)
         above = row[0].annotate(words, (0.0, 1.0), xycoords="axes fraction", xytext=(0, 16), fontsize=9.5,
                                 textcoords="offset points", color=INK, parse_math=False)  # fmt: skip
         above.set_in_layout(False)  # may reach over the neighbours; an empty line in the titles makes room

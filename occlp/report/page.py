@@ -15,6 +15,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 
 from occlp.errors import InvalidProblem
+from occlp.plain import visible
 from occlp.report import content
 from occlp.report.figures import plot_convergence, plot_occupancies, to_data_uri
 from occlp.report.grids import has_cells, plot_over_time
@@ -58,7 +59,10 @@ def write_report(comparison: Comparison, path: str | Path) -> Path:
 
 @cache
 def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )  # fmt: skip
     environment.filters["number"] = lambda value, digits=10: content.number(value, digits).replace("-", "−")
     environment.filters["size"] = lambda value: content.size(value).replace("-", "−")
     environment.filters["seconds"] = content.seconds

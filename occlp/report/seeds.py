@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from occlp.errors import InvalidProblem
-from occlp.report.content import answer
-from occlp.report.figures import COLOURS, DASHES, INK, check_format, saved, style
+from occlp.report.content import answer, display
+from occlp.report.figures import COLOURS, DASHES, INK, check_format, drawable, saved, style, write_names
 
 if TYPE_CHECKING:
     from occlp._typing import FloatArray
@@ -55,14 +55,14 @@ def plot_seeds(comparison: Comparison, path: str | Path | None = None, *, agains
     axes = figure.subplots()
     style(axes, "iterations" if against == "iteration" else against)
     floor = LEAST * max(float(bands.max()) for _, bands in curves.values())
-    for k, (name, (x, bands)) in enumerate(curves.items()):
+    for k, (x, bands) in enumerate(curves.values()):
         low, middle, high = np.maximum(bands, floor)
         colour = COLOURS[k % len(COLOURS)]
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0, step="post")
-        axes.step(x, middle, where="post", color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.8, label=name)
+        axes.step(x, middle, where="post", color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.8, label=f"{k}")
     axes.set_xscale("log")
     axes.set_ylabel("best certified gap so far", color=INK)
-    axes.legend(fontsize=8, frameon=False)
+    write_names(axes.legend(fontsize=8, frameon=False), [drawable(display(name), 44) for name in curves])
     return saved(figure, path)
 
 

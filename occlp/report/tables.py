@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from occlp.plain import visible
 from occlp.report.content import choice, label, number, reason, run_name, seconds, size, title, top_states
 
 if TYPE_CHECKING:
@@ -54,14 +55,17 @@ def comparison_table(comparison: Comparison, width: int = WIDTH) -> RenderableTy
     On a console of less than 100 columns, headings are shorter and numbers have 7 digits.
     """
     narrow = width < 100
-    parts: list[RenderableType] = [Text(title(comparison), style="bold"), Text(_facts_line(comparison), style="dim")]
+    heading = Text(visible(title(comparison)), style="bold")
+    parts: list[RenderableType] = [heading, Text(_facts_line(comparison), style="dim")]
     heads = ("=expected\nreturn", "=certified\ngap", "=iters") if narrow else NAMES
     table = _table("solver", ".status", "=objective", *heads, "=seconds", gap=not narrow)
     for row in comparison:
         table.add_row(*_run_cells(row, comparison, 7 if narrow else 10))
     parts.append(table)
     notes = [(run_name(row, comparison), words) for row in comparison if (words := reason(row)) is not None]
-    parts += [Padding(Text.assemble((f"{name}: ", "bold"), words), (0, 0, 0, 1)) for name, words in notes]
+    parts += [
+        Padding(Text.assemble((f"{visible(name)}: ", "bold"), visible(words)), (0, 0, 0, 1)) for name, words in notes
+    ]
     return Group(*parts)
 
 
@@ -79,7 +83,7 @@ def result_table(result: Result) -> RenderableType:
         note = Text("  unvisited: any action will do", style="dim") if found.unvisited else Text("")
         name = Text(label(result.pairs.state_name(int(state))))
         table.add_row(name, number(float(mass[state]), 6), Text(found.actions) + note)
-    parts: list[RenderableType] = [Text(str(result)), table]
+    parts: list[RenderableType] = [Text(visible(str(result))), table]
     left = result.pairs.n_states - LISTED_STATES
     if left > 0:
         parts.append(Text(f" and {left} states with less occupancy", style="dim"))
@@ -92,8 +96,8 @@ def model_table(mdp: MDP, facts: Mapping[str, Any]) -> RenderableType:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, words in _model_lines(mdp, facts):
-        table.add_row(name, Text(words))
-    heading = Text(str(facts["model"]), style="bold")
+        table.add_row(name, Text(visible(words)))
+    heading = Text(visible(str(facts["model"])), style="bold")
     return Group(heading + Text(f"  {facts['title']}" if facts["title"] else ""), table)
 
 
@@ -137,7 +141,7 @@ def _run_cells(row: Row, comparison: Comparison, digits: int) -> list[Renderable
     record = row.record()
     status = str(record["status"])
     return [
-        Text(_broken(run_name(row, comparison))),
+        Text(visible(_broken(run_name(row, comparison)))),
         Text(status, style=STYLES.get(status, "")),
         number(record["objective"], digits),
         number(record["expected_return"], digits),
