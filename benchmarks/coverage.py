@@ -4,8 +4,9 @@
 
 Compiled code leaves no trace, and interpreted it is a thousand times slower. So every file of tests is run once
 with the compiler on, which measures everything but the bodies of the kernels, and some files on small models with
-NUMBA_DISABLE_JIT=1, which measure those. Each file is a process of its own that leaves its data in FOLDER: what is
-there already is not run again. The report joins the data, and lists each folder of occlp and what is not covered.
+NUMBA_DISABLE_JIT=1, which measure those. Property tests draw few examples, as many as it takes to get everywhere.
+Each file is a process of its own that leaves its data in FOLDER: what is there already is not run again. The report
+joins the data, and lists each folder of occlp and what is not covered.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Files of tests that take the branches of the kernels on models so small that an interpreter will do.
-INTERPRETED = ["tests/test_kernels.py"]
+INTERPRETED = [
+    "tests/test_kernels.py", "tests/test_graph.py", "tests/test_aggregation.py", "tests/solvers/test_local_model.py",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Run:
             return f"{self.name}: kept"
         chosen = ["--omit", "occlp/kernels/*"] if self.compiled else ["--source", "occlp.kernels"]
         command = [sys.executable, "-m", "coverage", "run", *chosen, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += ["-m", "not slow", "--durations=20", self.tests]
+        command += ["-p", "benchmarks.few_examples", "-m", "not slow", self.tests]
+        command += [] if self.compiled else ["-k", "not compiled"]
         quiet = {"COVERAGE_FILE": str(data / f"{self.name}.data"), "HYPOTHESIS_PROFILE": "ci"}
         interpreted = {} if self.compiled else {"NUMBA_DISABLE_JIT": "1"}
         with (data / f"{self.name}.log").open("w") as log:

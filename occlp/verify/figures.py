@@ -162,6 +162,8 @@ def _check_values(problem: Problem, result: Result) -> None:
     if not np.array_equal(result.visited, _reached(chain, mdp.initial) if problem.discount > 0 else mdp.initial > 0):
         raise AuditFailed("the visited states are not those that the policy reaches.")
     values, first = np.asarray(result.state_values), mdp.pairs.start[:-1]
+    if values.shape != (mdp.n_states,):
+        raise AuditFailed("state_values are not those of the policy.")
     if not np.isfinite(values).all():
         return  # an overflow of the return scale is reported as infinity
     size = float(np.abs(mdp.pair_rewards).max()) + float(np.abs(values).max()) + 1e-300

@@ -1,0 +1,341 @@
+"""Where each check of the audit begins to refuse: a claim just inside its tolerance passes, one just beyond does not.
+
+The tolerances stand in `occlp.verify`; loosening any of them a thousand times fails a test here, and so does taking a
+check out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+import occlp as oc
+from occlp.errors import AuditFailed
+
+MACHINE = oc.instances.get("machine-repair")
+FREE = MACHINE.replace(discount=None)
+SIZE = float(np.abs(MACHINE.pair_rewards).max())
+SPREAD = float(np.ptp(MACHINE.pair_rewards))
+WEAR = oc.expected("wear") <= 0.25
+DRIFT = oc.MDP.from_arrays(
+    [[[0.5, 0.5, 0], [0, 0, 1]], [[0, 1, 0]] * 2, [[0, 0, 1]] * 2], [[0, 0], [2, 1], [3, 1]], initial=[0.5, 0.25, 0.25]
+)
+WALK = oc.MDP.from_arrays(
+    [[[0.5, 0.5, 0, 0], [0, 0, 1, 0]], [[0, 0.25, 0.5, 0.25]] * 2, [[0.5, 0, 0, 0.5], [0, 0.5, 0, 0.5]],
+     [[0, 0, 0, 1]] * 2],
+    [[-1, -3], [-2, -2.5], [-1, 0.5], [0, 0]], initial=0, costs={"toll": [[1, 0], [0, 1], [2, 0], [0, 0]]},
+)  # fmt: skip
+TOLL = oc.expected_total("toll") >= 1
+UNIFORM = oc.Policy.uniform(MACHINE)
+QUESTIONS = {
+    "plain": oc.Problem(MACHINE),
+    "costs": oc.Problem(MACHINE, "minimize"),
+    "limit": oc.Problem(MACHINE, constraints=[WEAR]),
+    "KL": oc.Problem(MACHINE, regularizer=oc.KL(1.0, UNIFORM)),
+    "strong entropy": oc.Problem(MACHINE, regularizer=oc.PolicyEntropy(1e3)),
+    "average": oc.Problem(FREE, criterion="average"),
+    "averages by state": oc.Problem(DRIFT, criterion="average"),
+    "concave limit": oc.Problem(MACHINE, constraints=[oc.StateEntropy() >= 1.05]),
+    "infeasible": oc.Problem(MACHINE, constraints=[oc.expected("wear") <= -1]),
+    "total": oc.Problem(WALK, criterion="total", goal=3),
+    "total with a limit": oc.Problem(WALK, criterion="total", goal=3, constraints=[TOLL]),
+    "reaching": oc.Problem(WALK, criterion="total", goal=1, objective="reach"),
+    "infeasible total": oc.Problem(
+        WALK, criterion="total", goal=3, constraints=[oc.expected_total("toll") <= -1]
+    ),
+}  # fmt: skip
+
+
+@cache
+def answer(kind):
+    return oc.solve(QUESTIONS[kind], check=False)
+
+
+@cache
+def loose(kind="plain"):
+    """An answer far from optimal: its gap is wide, so that only the figures beside it can give a lie away."""
+    return oc.solve(QUESTIONS[kind], oc.NaturalPolicyGradient(steps=0), check=False)
+
+
+def claiming(result, **claims):
+    return dataclasses.replace(result, certificate=dataclasses.replace(result.certificate, **claims))
+
+
+def judge(kind, told, words=None):
+    """A told result passes, or is refused in these words."""
+    if words is None:
+        assert oc.verify(QUESTIONS[kind], told)
+    else:
+        with pytest.raises(AuditFailed, match=words):
+            oc.verify(QUESTIONS[kind], told)
+
+
+def moved(array, amount, place=0):
+    array = np.array(array)
+    array[place] += amount
+    return array
+
+
+# What a certificate claims ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["plain", "costs", "limit", "average"])
+def test_a_rounding_that_would_excuse_a_gap(kind):
+    """A millionth of the range of the rewards at most, and never negative: status and tolerance refer to it."""
+    for rounding, words in ((0.0, None), (0.99e-6 * SPREAD, None), (1.01e-6 * SPREAD, "excuse"), (-1e-300, "excuse")):
+        judge(kind, claiming(answer(kind), rounding=rounding), words)
+
+
+def test_a_rounding_beside_a_strong_term():
+    """What a strong penalty adds to the size of the objective counts: the end nearer to the offset of the rewards."""
+    result = answer("strong entropy")
+    certificate = result.certificate
+    ends = [abs(end - certificate.shift) for end in (certificate.lower, certificate.upper)]
+    largest = max(SPREAD, min(ends))
+    assert largest > 1.05 * SPREAD
+    judge("strong entropy", claiming(result, rounding=0.99e-6 * largest))
+    judge("strong entropy", claiming(result, rounding=1.01e-6 * largest), "excuse")
+
+
+@pytest.mark.parametrize("kind", ["plain", "limit", "average"])
+def test_the_spread_of_the_rewards(kind):
+    for off, words in ((0.9e-12, None), (-0.9e-12, None), (1.2e-12, "spread"), (-1.2e-12, "spread")):
+        judge(kind, claiming(answer(kind), spread=SPREAD * (1 + off)), words)
+
+
+@pytest.mark.parametrize("name", ["shift", "spread", "size", "rounding", "violation"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none(name, value):
+    judge("plain", claiming(answer("plain"), **{name: value}), "not finite")
+
+
+@pytest.mark.parametrize("kind", ["plain", "costs", "limit", "KL", "average", "averages by state"])
+def test_ends_and_gap(kind):
+    """1e-11 of the size of the rewards is seen at either end, and in the gap of a policy that is not optimal."""
+    far, result = 1e-11 * SIZE, answer(kind)
+    low, high = result.certificate.lower, result.certificate.upper
+    judge(kind, claiming(result, lower=low - 1, upper=high + 1, gap=result.gap + 2))  # modest, and true
+    judge(kind, claiming(result, lower=low + far, upper=high + 1), "attain" if kind != "costs" else "not excluded")
+    judge(kind, claiming(result, lower=low - 1, upper=high - far), "not excluded" if kind != "costs" else "attain")
+    judge(kind, claiming(result, lower=high + 1 + far, upper=high + 1), "attain|exceeds|not excluded")
+    judge(kind, claiming(result, gap=-1e-300), "gap")
+
+
+@pytest.mark.parametrize("kind", ["plain", "costs", "KL", "average"])
+def test_the_gap_of_a_policy_that_is_not_optimal(kind):
+    wide = loose(kind)
+    assert wide.gap > 0.01
+    judge(kind, claiming(wide, gap=wide.gap + 1))
+    judge(kind, claiming(wide, gap=np.inf))
+    judge(kind, claiming(wide, gap=wide.gap - 1e-10 * SIZE), "gap")
+    judge(kind, claiming(wide, gap=0.0), "gap")
+
+
+@pytest.mark.parametrize("pair", range(MACHINE.n_pairs))
+def test_reduced_costs(pair):
+    result = answer("plain")
+    for off, words in ((1e-15, None), (1e-11 * SIZE, "reduced costs"), (-1e-11 * SIZE, "reduced costs")):
+        judge("plain", claiming(result, reduced_costs=moved(result.certificate.reduced_costs, off, pair)), words)
+
+
+def test_values_that_are_a_constant_apart_are_as_good():
+    """Up to a constant beside which nothing can be decided: 1e-7 of the rewards is what rounding may take."""
+    result = answer("average")
+    judge("average", claiming(result, values=result.certificate.values + 1e3))
+    judge("average", claiming(result, policy_values=result.certificate.policy_values - 1e3))
+    judge("average", claiming(result, shift=1e12), "too large to decide")
+
+
+def test_violations():
+    result = answer("limit")
+    for violation, words in ((1e-14, None), (1e-9, "no constraint is broken by"), (np.nan, "not finite")):
+        judge("limit", claiming(result, violation=violation), words)
+    judge("plain", claiming(answer("plain"), violation=1e-300), "no constraints to violate")
+    spent = dataclasses.replace(oc.solve(MACHINE), certificate=answer("limit").certificate)
+    excess = spent.expected["wear"] - 0.25
+    assert excess > 0.01
+    for claim in (excess - 1e-9, excess / 2, 0.0):
+        judge("limit", claiming(spent, violation=claim), "is broken by")
+
+
+@pytest.mark.parametrize(("relation", "sign"), [("<=", 1), (">=", -1), ("==", 0)])
+def test_prices_have_the_sign_of_their_constraint(relation, sign):
+    limit = {"<=": oc.expected("wear") <= 0.2, ">=": oc.expected("wear") >= 0.4, "==": oc.expected("wear") == 0.2}
+    problem = oc.Problem(MACHINE, constraints=[limit[relation]])
+    result = oc.solve(problem)
+    assert oc.verify(problem, result)
+    price = result.multipliers["wear"]
+    slope = result.certificate.sensitivity["wear"]
+    assert slope == (price if sign == 0 else sign * price)
+    lies = [
+        {"sensitivity": {"wear": np.nextafter(slope, np.inf)}},
+        {"sensitivity": {}},
+        {"sensitivity": {"wear": slope, "more": 0}},
+    ]
+    lies += [] if sign == 0 else [{"multipliers": {"wear": -1e-300}}]
+    for lie in lies:
+        with pytest.raises(AuditFailed, match=r"sensitivit|must not be negative"):
+            oc.verify(problem, claiming(result, **lie))
+
+
+def test_how_much_is_missing_to_keep_constraints():
+    result = answer("infeasible")
+    short = result.certificate.infeasible_by
+    for claim, words in (
+        (short, None), (short / 2, None), (short + 1e-10, "priced violation"), (0.0, "do not prove"), (-1.0, "do not"),
+    ):  # fmt: skip
+        judge("infeasible", claiming(result, infeasible_by=claim), words)
+    judge("infeasible", claiming(result, multipliers={"wear": 0.0}), "do not prove")
+
+
+def test_how_much_is_missing_of_a_total():
+    result = answer("infeasible total")
+    short = result.certificate.infeasible_by
+    for claim, words in (
+        (short, None), (short / 2, None), (short * (1 + 1e-8), "priced violation"), (0.0, "priced"), (-1.0, "priced"),
+    ):  # fmt: skip
+        judge("infeasible total", claiming(result, infeasible_by=claim), words)
+
+
+@pytest.mark.parametrize("place", ["slope", "offset"])
+def test_majorants_touch_the_utility_from_above(place):
+    result = answer("concave limit")
+    name, majorant = next(iter(result.certificate.majorants.items()))
+    low = {"slope": majorant.slope - 1e-10, "offset": majorant.offset - 1e-10}[place]
+    told = {name: dataclasses.replace(majorant, **{place: low})}
+    judge("concave limit", claiming(result, majorants=told), "needs an offset")
+    judge("concave limit", claiming(result, majorants={}), "no majorant")
+    judge("concave limit", claiming(result, majorants={"other": majorant}), "majorants are not those|no majorant")
+    broken = dataclasses.replace(majorant, slope=majorant.slope[:-1])
+    judge("concave limit", claiming(result, majorants={name: broken}), "one finite slope")
+
+
+# Figures beside it --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["plain", "average"])
+def test_occupancies(kind):
+    result = answer(kind)
+    d = result.pair_occupancy
+    for off, words in ((0.9e-9, None), (1.1e-9, "sums to"), (-1.1e-9, "sums to")):
+        judge(kind, dataclasses.replace(result, pair_occupancy=d * (1 + off)), words)
+    unused = int(np.flatnonzero(d == 0)[0])
+    judge(kind, dataclasses.replace(result, pair_occupancy=moved(d, -1e-300, unused)), "none negative")
+    other = unused ^ 1  # the action that the policy takes in that state
+    for step, words in ((1e-10, None), (1e-9, "not that of the policy")):
+        bent = moved(moved(d, step, unused), -step, other)
+        judge(kind, dataclasses.replace(result, pair_occupancy=bent), words)
+    first, second = np.flatnonzero(d)[:2]
+    for step, words in ((1e-10, None), (1e-6, "flow equations")):
+        bent = moved(moved(d, step, first), -step, second)
+        judge(kind, dataclasses.replace(result, pair_occupancy=bent), words)
+
+
+@pytest.mark.parametrize("name", ["reward", "wear"])
+def test_expectations(name):
+    result = loose()
+    size = float(np.abs(MACHINE.pair_rewards if name == "reward" else MACHINE.pair_costs[name]).max())
+    for off, words in ((0.8e-9, None), (1.2e-9, "expected"), (-1.2e-9, "expected")):
+        told = {**result.expected, name: result.expected[name] + off * size}
+        judge("plain", dataclasses.replace(result, expected=MappingProxyType(told)), words)
+    for told in ({"reward": result.expected["reward"]}, {**result.expected, "more": 0.0}):
+        judge("plain", dataclasses.replace(result, expected=told), "expected names")
+
+
+@pytest.mark.parametrize("kind", ["plain", "costs"])
+def test_objectives(kind):
+    """Between the bounds to 1e-9 of the rewards; where these leave room, what the occupancy earns, to 1e-8."""
+    tight, wide = answer(kind), loose(kind)
+    for off, words in ((0.9e-9, None), (-0.9e-9, None), (1.2e-9, "lies outside"), (-1.2e-9, "lies outside")):
+        judge(kind, dataclasses.replace(tight, objective=tight.objective + off * SIZE), words)
+    inward = 1 if kind == "plain" else -1
+    for off, words in ((0.9e-8, None), (1.2e-8, "the objective is")):
+        judge(kind, dataclasses.replace(wide, objective=wide.objective + inward * off * SIZE), words)
+
+
+@pytest.mark.parametrize("name", ["pair_action_values", "pair_advantages", "state_values"])
+def test_values_of_the_reward(name):
+    result = loose()
+    size = SIZE + float(np.abs(result.state_values).max())
+    share = 0.2 if name == "state_values" else 0.9  # the values of states are in their own equation
+    judge("plain", dataclasses.replace(result, **{name: moved(getattr(result, name), share * 1e-8 * size)}))
+    judge("plain", dataclasses.replace(result, **{name: moved(getattr(result, name), 40e-8 * size)}), "are not those")
+    judge("plain", dataclasses.replace(result, **{name: getattr(result, name)[:-1]}), "are not those")
+
+
+def test_gains_of_states():
+    result = answer("averages by state")
+    size, gains = float(np.abs(DRIFT.pair_rewards).max()), np.array(result.gain)
+    for off, words in ((0.9e-9, None), (2.2e-9, "change along"), (-2.2e-9, "change along")):  # state 0 is transient
+        judge("averages by state", dataclasses.replace(result, state_gains=moved(gains, off * size)), words)
+    judge("averages by state", dataclasses.replace(result, state_gains=gains + 3e-9 * size), "gains give")
+    judge("averages by state", dataclasses.replace(result, state_gains=gains[:-1]), "change along")
+    one = answer("average")
+    for off, words in ((0.0, None), (1e-14, "differ within")):
+        judge("average", dataclasses.replace(one, state_gains=moved(one.gain, off)), words)
+
+
+def test_gain_values_bound_without_any_tolerance():
+    """The least rise of G along a pair would bound nothing: whoever takes it at each step arrives."""
+    result = answer("averages by state")
+    gain = result.certificate.gain_values
+    for name, words in (("gain_values", "gain_values rise"), ("policy_gain_values", "policy_gain_values fall")):
+        off = -1 if name == "gain_values" else 1  # state 0 leads to state 2
+        told = {name: moved(gain, off * float(np.spacing(gain[0])))}
+        judge("averages by state", claiming(result, **told), words)
+        for bad in (gain[:-1], moved(gain, np.nan)):
+            judge("averages by state", claiming(result, **{name: bad}), "one finite number a state")
+        judge("plain", claiming(answer("plain"), **{name: np.zeros(3)}), "belong to the average criterion")
+
+
+def test_visits_and_totals():
+    result = answer("total")
+    visits = result.pair_occupancy
+    scale = 1.0 + float(visits.max())
+    place = int(np.argmax(visits))
+    judge("total", dataclasses.replace(result, pair_occupancy=moved(visits, 0.3e-9 * scale, place)))
+    judge("total", dataclasses.replace(result, pair_occupancy=moved(visits, 5e-9 * scale, place)), "visits")
+    for name in ("reward", "toll"):
+        told = {**result.expected_total, name: result.expected_total[name] + 1e-6}
+        judge("total", dataclasses.replace(result, totals=told), f"expected_total.'{name}'|not the expected total")
+    far = np.nextafter(result.objective, np.inf)
+    judge("total", dataclasses.replace(result, objective=far), "not the expected total")
+    judge("total", dataclasses.replace(result, objective=result.objective + 1e-6), "lies outside|not the expected")
+
+
+def test_ends_of_totals():
+    for kind in ("total", "total with a limit", "reaching"):
+        result = answer(kind)
+        low, high = result.certificate.lower, result.certificate.upper
+        judge(kind, claiming(result, lower=low - 1, upper=high + 1, gap=result.gap + 2))
+        judge(kind, claiming(result, lower=low + 1e-10, upper=high + 1, gap=2.0), "attain")
+        judge(kind, claiming(result, lower=low - 1, upper=high - 1e-10, gap=2.0), "not excluded")
+        judge(kind, claiming(result, lower=low - 1, upper=high + 1, gap=1.0), "gap")
+        judge(kind, claiming(result, gap=-1e-300), "gap")
+
+
+def test_violations_of_totals():
+    result = answer("total with a limit")
+    for violation, words in ((result.certificate.violation + 1e-12, None), (1e-6, "are broken by")):
+        judge("total with a limit", claiming(result, violation=violation), words)
+
+
+def test_the_probability_of_the_goal():
+    result = answer("reaching")
+    low, high = result.certificate.lower, result.certificate.upper
+    wide = claiming(result, lower=low - 1, upper=high + 1, gap=result.gap + 2)
+    for off, words in ((0.9e-8, None), (1.2e-8, "reached with probability"), (-1.2e-8, "reached with probability")):
+        judge("reaching", dataclasses.replace(wide, objective=wide.objective + off), words)
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0.9e-9, True), (-0.9e-9, True), (1.2e-9, False), (-1.2e-9, False)])
+def test_probabilities_of_a_policy(off, passes):
+    """Sums are 1 to 1e-9; what misses it is charged to the bound, so a modest claim passes."""
+    result = loose()
+    modest = claiming(result, lower=result.certificate.lower - 1, gap=result.gap + 1)
+    told = oc.Policy(MACHINE.pairs, moved(result.policy.pair_probabilities, off))
+    judge("plain", dataclasses.replace(modest, policy=told), None if passes else "sum to")
