@@ -465,7 +465,7 @@ class TestRefusals:
             oc.estimate_ratio(data, acting, features=np.ones((8, 1)), model=mdp)
         with pytest.raises(oc.Unsupported, match="condition"):
             oc.estimate_ratio(data, acting, features=np.ones((8, 2)))
-        with pytest.raises(oc.InvalidProblem, match="method is"):
+        with pytest.raises(oc.InvalidProblem, match="method='guess'"):
             oc.score_weights(data, acting, method="guess")
         undiscounted = oc.Dataset.from_transitions(chain(discount=1.0), [(0, 0, 1.0, 1)])
         with pytest.raises(oc.InvalidProblem, match="below 1"):

@@ -1,7 +1,6 @@
 """Reweighting trajectories by how likely another policy is to act so.
 
-Sources: Precup, Sutton and Singh (2000) for trajectory-wise and per-decision weights, plain and weighted; Jiang
-and Li (2016) for doubly robust estimation, Thomas and Brunskill (2016) for its weighted form.
+Source: Precup, Sutton and Singh (2000) for trajectory-wise and per-decision weights, plain and weighted.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.arguments import check_count, read_numbers
 from occlp.dataset.coverage import name_pairs
 from occlp.dataset.data import Dataset
 from occlp.dataset.estimate import Estimate, from_contributions
 from occlp.errors import InvalidProblem, Unsupported
-from occlp.evaluation import Evaluation, evaluate
 from occlp.policy import Policy
 
 
@@ -109,120 +106,16 @@ def importance_sampling(
     if per_decision:
         parts = grid.ratios * parts
         if weighted:
-            contributions = _linearized(parts, grid.ratios).sum(axis=1)
+            contributions = linearized(parts, grid.ratios).sum(axis=1)
         else:
             contributions = parts.sum(axis=1)
     elif weighted:
-        contributions = _linearized((last * parts.sum(axis=1))[:, None], last[:, None])[:, 0]
+        contributions = linearized((last * parts.sum(axis=1))[:, None], last[:, None])[:, 0]
     else:
         contributions = last * parts.sum(axis=1)
     form = ("weighted " if weighted else "") + ("per-decision" if per_decision else "trajectory-wise")
-    notes = _truncation(dataset) + _support(dataset, policy)
+    notes = _truncation(dataset) + name_gaps(dataset, policy)
     return from_contributions(contributions, last, method=f"{form} importance sampling", notes=notes)
-
-
-def doubly_robust(
-    dataset: Dataset,
-    policy: Policy,
-    *,
-    values: Evaluation | FloatArray | None = None,
-    weighted: bool = False,
-    behavior: Policy | None = None,
-    folds: int = 2,
-) -> Estimate:
-    """Estimate the expected return with values as a control variate for importance weights.
-
-    Σ_t γ^t [ρ_{0:t−1} V̂(s_t) + ρ_{0:t} (r_t − Q̂(s_t, a_t))], and γ^T ρ V̂(s_T) where a trajectory was cut. With the
-    true behaviour policy the mean is right whatever Q̂ is, up to the tail of cut trajectories, which Q̂ stands for.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Trajectories.
-    policy : Policy
-    values : Evaluation or FloatArray [pairs], optional
-        Q̂, from elsewhere. Default: that of `Dataset.empirical_model`, each part of the data being judged by the
-        values of the others (cross-fitting), so that the mean stays right.
-    weighted : bool
-        Whether to divide the weights by their sum at each step.
-    behavior : Policy, optional
-        Default: that of the data.
-    folds : int
-        Parts for cross-fitting.
-
-    Returns
-    -------
-    Estimate
-        Of the return over the infinite horizon.
-
-    Raises
-    ------
-    Unsupported, InvalidProblem
-        As in `importance_sampling`.
-    """
-    grid = weigh(dataset, policy, behavior)
-    n = dataset.n_trajectories
-    if values is not None:
-        given = values.pair_action_values if isinstance(values, Evaluation) else read_numbers(values, "values=")
-        if given.shape != (dataset.pairs.n_pairs,) or not np.isfinite(given).all():
-            raise InvalidProblem(f"values= is finite and [pairs] = [{dataset.pairs.n_pairs}], not {list(given.shape)}.")
-        tables, owner = given[None], np.zeros(n, dtype=np.int64)
-    else:
-        if dataset.discount >= 1:
-            raise InvalidProblem("values are fitted for discounts below 1. Give values=, or use importance_sampling.")
-        check_count("folds", folds, least=2)
-        if folds > n:
-            raise InvalidProblem(f"folds is between 2 and the number of trajectories, {n}, not {folds}.")
-        owner = np.arange(n) % folds
-        tables = np.stack([_fitted(dataset, policy, owner != fold) for fold in range(folds)])
-    corrected = _corrected(dataset, policy, grid, tables, owner)
-    if weighted:
-        before, now = corrected
-        columns = np.concatenate([before, now], axis=1)
-        scales = np.concatenate([grid.before, grid.ratios[:, -1:], grid.ratios], axis=1)
-        contributions = _linearized(columns, scales).sum(axis=1)
-    else:
-        contributions = corrected[0].sum(axis=1) + corrected[1].sum(axis=1)
-    method = f"{'weighted ' if weighted else ''}doubly robust"
-    return from_contributions(contributions, grid.ratios[:, -1], method=method, notes=_support(dataset, policy))
-
-
-def _corrected(
-    dataset: Dataset, policy: Policy, grid: Grid, tables: FloatArray, owner: AnyArray
-) -> tuple[FloatArray, FloatArray]:
-    """Weighted V̂ terms [N, T + 1], the tail last, and weighted r − Q̂ terms [N, T]; `tables` is [folds, pairs]."""
-    pairs, offsets = dataset.pairs, dataset.offsets
-    means = np.add.reduceat(tables * policy.pair_probabilities, pairs.start[:-1], axis=1)  # [folds, S]
-    rows = owner[:, None]
-    baseline = np.where(grid.taken, means[rows, pairs.states[grid.pairs]], 0.0)
-    residual = np.where(grid.taken, grid.rewards - tables[rows, grid.pairs], 0.0)
-    lengths = np.diff(offsets)
-    last = np.maximum(offsets[1:] - 1, 0)
-    tail = np.where((lengths > 0) & ~dataset.terminated[last], means[owner, dataset.next_states[last]], 0.0)
-    if dataset.step_discount == dataset.discount:  # cut after `lengths` steps
-        tail = tail * dataset.discount**lengths * grid.ratios[:, -1]
-        after = np.zeros_like(baseline)
-    else:  # a clock stopped the trajectory: whether it goes on is known to have probability γ after every step
-        after = _expected_continuation(dataset, grid, means, owner)
-        tail = np.zeros(len(lengths))
-        baseline[:, 1:] = 0.0
-    terms = np.concatenate([grid.before * grid.discounts * baseline, tail[:, None]], axis=1)
-    return terms, grid.ratios * grid.discounts * (residual + after)
-
-
-def _expected_continuation(dataset: Dataset, grid: Grid, means: FloatArray, owner: AnyArray) -> FloatArray:
-    """γ V̂(s_{t+1}) after every step, 0 where the episode ended, [N, T]."""
-    rows = np.repeat(owner, np.diff(dataset.offsets))
-    following = np.where(dataset.terminated, 0.0, means[rows, dataset.next_states])
-    out = np.zeros(grid.taken.shape)
-    out[grid.taken] = dataset.discount * following
-    return out
-
-
-def _fitted(dataset: Dataset, policy: Policy, kept: BoolArray) -> FloatArray:
-    """Q̂ from some of the trajectories, [pairs]."""
-    part = dataset.select(kept)
-    return evaluate(part.empirical_model, part.extend(policy)).pair_action_values[: dataset.pairs.n_pairs]
 
 
 def weigh(dataset: Dataset, policy: Policy, behavior: Policy | None) -> Grid:
@@ -261,7 +154,7 @@ def weigh(dataset: Dataset, policy: Policy, behavior: Policy | None) -> Grid:
     return Grid(taken, index, rewards, discounts, ratios)
 
 
-def _linearized(parts: FloatArray, weights: FloatArray) -> FloatArray:
+def linearized(parts: FloatArray, weights: FloatArray) -> FloatArray:
     """Contributions to Σ parts / Σ weights of each column (the delta method); their mean is that ratio. [N, T]."""
     mean = weights.mean(axis=0)
     safe = np.where(mean > 0, mean, 1.0)  # where all weights vanish, so do the parts
@@ -284,7 +177,7 @@ def _truncation(dataset: Dataset) -> tuple[str, ...]:
     return (words,)
 
 
-def _support(dataset: Dataset, policy: Policy) -> tuple[str, ...]:
+def name_gaps(dataset: Dataset, policy: Policy) -> tuple[str, ...]:
     """Say which pairs the policy needs and the sample happens to lack."""
     coverage = dataset.coverage(policy)
     if coverage.is_complete:

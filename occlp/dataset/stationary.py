@@ -1,14 +1,16 @@
 """Reweighting transitions by the ratio of occupancies, w = d^π / d^D.
 
 DualDICE (Nachum, Chow, Dai and Li 2019) finds ν with E_D[(ν − γν') ζ − ζ²/2] − (1 − γ) E[ν(s0, a0)] at its saddle
-point; then w = ζ. With linear ν = φ·α and ζ = φ·β it is a linear system, Aᵀβ = (1 − γ) E[φ(s0, a0)] with
-A = E_D[φ (φ − γφ')ᵀ]. Tabular features give the ratio of the occupancy of the empirical model to d^D, exactly.
+point; then w = ζ. With linear ν = φ·α and ζ = ψ·β, and penalties p‖α‖²/2 and −p‖β‖²/2, it is the linear system
+(C + pI) β = A α, Aᵀβ + pα = (1 − γ) E[φ(s0, a0)] with A = E_D[ψ (φ − γφ')ᵀ] and C = E_D[ψψᵀ].
+Tabular features give the ratio of the occupancy of the empirical model to d^D, exactly.
 Standard errors are those of the doubly robust form, whose correction is zero here (Kallus and Uehara 2020).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +61,8 @@ def estimate_ratio(
     policy: Policy,
     *,
     features: FloatArray | None = None,
+    ratio_features: FloatArray | None = None,
+    penalty: float = 0.0,
     model: MDP | None = None,
 ) -> RatioEstimate:
     """Estimate d^π / d^D, the density of a policy's occupancy with respect to data.
@@ -69,7 +73,11 @@ def estimate_ratio(
         Transitions; their order and the policy that acted do not matter.
     policy : Policy
     features : FloatArray [pairs, k], optional
-        φ(s, a) for linear DualDICE. Default: tabular.
+        φ(s, a) of the values ν = φ·α, for linear DualDICE. Default: tabular.
+    ratio_features : FloatArray [pairs, l], optional
+        ψ(s, a) of the ratio w = ψ·β; default: φ. With l < k a penalty is needed.
+    penalty : float
+        p ≥ 0: p‖α‖²/2 is added to the saddle point's objective, and p‖β‖²/2 taken away.
     model : MDP, optional
         The true model: then d^π is that of the model, by its own linear system, and nothing but d^D is estimated.
 
@@ -84,6 +92,12 @@ def estimate_ratio(
         goes to pairs that the data lack, and where the features' system is singular.
     InvalidProblem
         For γ = 1, both `features` and `model`, or features of a wrong shape.
+
+    Notes
+    -----
+    What features leave out is a bias. Let B ν = ν − γP^πν and p = 0. Where ψ is tabular, many data give the function
+    B φα that is nearest to the true ratio in L²(d^D), so that the bias is that distance. Where ψ is poorer, they give
+    the combination of ψ nearest to zero that keeps E_D[w Bφ] = (1 − γ) E[φ(s0, a0)], as the true ratio does for all φ.
 
     Examples
     --------
@@ -101,7 +115,9 @@ def estimate_ratio(
     if features is not None and model is not None:
         raise InvalidProblem("features= estimates the ratio and model= computes it: give one of them.")
     if features is not None:
-        return _linear(dataset, policy, read_numbers(features, "features="))
+        return _linear(dataset, policy, features, features if ratio_features is None else ratio_features, penalty)
+    if ratio_features is not None or penalty:
+        raise InvalidProblem("ratio_features= and penalty= belong to linear DualDICE: give features= as well.")
     if model is not None:
         if not isinstance(model, MDP):
             raise InvalidProblem(f"model= takes an oc.MDP, not {shown(model)}.")
@@ -190,25 +206,34 @@ def _tabular(dataset: Dataset, occupancy: FloatArray, values: FloatArray, method
     )
 
 
-def _linear(dataset: Dataset, policy: Policy, features: FloatArray) -> RatioEstimate:
-    pairs = dataset.pairs
-    if features.ndim != 2 or len(features) != pairs.n_pairs or not np.isfinite(features).all():
-        raise InvalidProblem(
-            f"features= is finite and [pairs, k] with {pairs.n_pairs} pairs, not {list(features.shape)}."
-        )
-    mean = np.add.reduceat(features * policy.pair_probabilities[:, None], pairs.start[:-1])  # [S, k]
-    here = features[dataset.pair_index]
+def _linear(dataset: Dataset, policy: Policy, features: Any, ratio_features: Any, penalty: float) -> RatioEstimate:
+    if isinstance(penalty, bool) or not 0 <= penalty < np.inf:
+        raise InvalidProblem(f"penalty={penalty!r} must be finite and not negative.")
+    pairs, n = dataset.pairs, len(dataset)
+    phi, psi = _read_features(pairs, features, "features="), _read_features(pairs, ratio_features, "ratio_features=")
+    mean = np.add.reduceat(phi * policy.pair_probabilities[:, None], pairs.start[:-1])  # [S, k]
     following = np.where(dataset.terminated[:, None], 0.0, mean[dataset.next_states])
-    system = here.T @ (here - dataset.discount * following) / len(dataset)
+    here = psi[dataset.pair_index]
+    cross = here.T @ (phi[dataset.pair_index] - dataset.discount * following) / n  # A, [l, k]
+    square = here.T @ here / n + penalty * np.eye(psi.shape[1])
+    system = np.block([[square, -cross], [cross.T, penalty * np.eye(phi.shape[1])]])
     _refuse_singular(system)
     start = (1.0 - dataset.discount) * (dataset.initial @ mean)
-    earned = here.T @ dataset.rewards / len(dataset)
+    earned = here.T @ dataset.rewards / n
+    ratio = np.linalg.solve(system, np.append(np.zeros(len(square)), start))[: len(square)]
+    values = np.linalg.solve(system, np.append(-earned, np.zeros(len(start))))[len(square) :]
+    sizes = "" if ratio_features is features else f" of values and {psi.shape[1]} of ratios"
     return RatioEstimate(
-        pairs=pairs,
-        pair_ratio=frozen(features @ np.linalg.solve(system.T, start)),
-        pair_action_values=frozen(features @ np.linalg.solve(system, earned)),
-        method=f"linear DualDICE with {features.shape[1]} features",
-    )
+        pairs=pairs, pair_ratio=frozen(psi @ ratio), pair_action_values=frozen(phi @ values),
+        method=f"linear DualDICE with {phi.shape[1]} features{sizes}",
+    )  # fmt: skip
+
+
+def _read_features(pairs: Pairs, features: Any, name: str) -> FloatArray:
+    found = read_numbers(features, name)
+    if found.ndim != 2 or len(found) != pairs.n_pairs or not np.isfinite(found).all():
+        raise InvalidProblem(f"{name} is finite and [pairs, k] with {pairs.n_pairs} pairs, not {list(found.shape)}.")
+    return found
 
 
 def _refuse_singular(system: AnyArray) -> None:
@@ -216,5 +241,6 @@ def _refuse_singular(system: AnyArray) -> None:
     if not condition < WORST_CONDITION:
         raise Unsupported(
             f"the features' system has condition {condition:.1e}: some combination of features never differs from 0 "
-            "in the data, or keeps its value along them. Use fewer features, or collect other data."
+            "in the data, or keeps its value along them, or there are more of values than of ratios. Use fewer "
+            "features, a penalty, or collect other data."
         )

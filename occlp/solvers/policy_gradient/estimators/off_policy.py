@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.arguments import check_word
-from occlp.dataset import Dataset, estimate_ratio, score_weights
+from occlp.dataset import Dataset, RatioEstimate, estimate_ratio, score_weights
+from occlp.dataset.gradient import METHODS
 from occlp.errors import InvalidProblem
 from occlp.policy import Policy
 from occlp.problem import Problem
@@ -25,10 +27,13 @@ class OffPolicy(Estimator):
     ----------
     dataset : Dataset
         Must cover every pair that a policy of the run takes; what is missing is named.
-    method : {"ratio", "per_decision", "trajectory"}
-        Ratios of occupancies and action values by tabular DualDICE (Nachum et al. 2019); or importance weights of
-        the actions up to each reward, or of whole trajectories (Precup, Sutton and Singh 2000), which need
-        trajectories and a known behaviour, and whose variance grows with their length.
+    method : {"ratio", "per_decision", "trajectory", "doubly_robust"}
+        Ratios of occupancies and action values by DualDICE (Nachum et al. 2019); or importance weights of the actions
+        up to each reward, or of whole trajectories (Precup, Sutton and Singh 2000), or those with fitted values as
+        control variates (Huang and Jiang 2020), which need trajectories and a known behaviour, and whose variance
+        grows with their length.
+    features, ratio_features, penalty
+        For "ratio": linear DualDICE, as in `oc.estimate_ratio`. Default: tabular.
 
     Notes
     -----
@@ -49,13 +54,19 @@ class OffPolicy(Estimator):
 
     dataset: Dataset = field(repr=False)
     method: str = "ratio"
+    features: Any = field(default=None, repr=False)
+    ratio_features: Any = field(default=None, repr=False)
+    penalty: float = 0.0
 
     is_sampled = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.dataset, Dataset):
             raise InvalidProblem(f"OffPolicy needs an oc.Dataset, not {type(self.dataset).__name__}.")
-        check_word(self.method, "method", ("ratio", "per_decision", "trajectory"))
+        check_word(self.method, "method", METHODS)
+        linear = self.features is not None or self.ratio_features is not None or self.penalty != 0
+        if linear and self.method != "ratio":
+            raise InvalidProblem(f"features and penalties are those of ratios; method={self.method!r} has none.")
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be estimated, or None."""
@@ -72,7 +83,7 @@ class OffPolicy(Estimator):
             raise InvalidProblem("the data belong to another model: their pairs are not those of the problem.")
         if data.discount != problem.discount:
             raise InvalidProblem(f"the data are discounted by {data.discount}, the problem by {problem.discount}.")
-        return _Reweighting(self.method, data, form)
+        return _Reweighting(self, form)
 
 
 class _Reweighting:
@@ -84,15 +95,25 @@ class _Reweighting:
         Transitions that have not been counted yet: all of them at first, then none.
     """
 
-    def __init__(self, method: str, data: Dataset, form: StandardForm) -> None:
-        self.method, self.data, self.form = method, data, form
-        self.memory = len(data)
+    def __init__(self, estimator: OffPolicy, form: StandardForm) -> None:
+        self.estimator, self.form = estimator, form
+        self.memory = len(estimator.dataset)
+
+    def ratio(self, policy: Policy) -> RatioEstimate | None:
+        """The ratio of the policy's occupancy to the data, if that is the method."""
+        settings = self.estimator
+        if settings.method != "ratio":
+            return None
+        return estimate_ratio(
+            settings.dataset, policy, features=settings.features, ratio_features=settings.ratio_features,
+            penalty=settings.penalty,
+        )  # fmt: skip
 
     def __call__(self, probabilities: FloatArray) -> Estimate:
-        data, form, first = self.data, self.form, self.form.start[:-1]
+        data, form, first = self.estimator.dataset, self.form, self.form.start[:-1]
         policy = Policy.from_pairs(data.pairs, probabilities)
-        ratio = estimate_ratio(data, policy) if self.method == "ratio" else None
-        weights = score_weights(data, policy, method=self.method, ratio=ratio)
+        ratio = self.ratio(policy)
+        weights = score_weights(data, policy, method=self.estimator.method, ratio=ratio)
         chance = np.where(probabilities > 0, probabilities, 1.0)
         slopes = form.sign * form.rest / form.scale * weights / chance
         slopes = slopes - np.add.reduceat(probabilities * slopes, first)[form.states]
