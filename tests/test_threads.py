@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+import occlp as oc
+from occlp import parallel, resolvent
 
 #: Models of more than 10,000 states: below, BLAS uses one thread whatever it is told.
 SCRIPT = """
@@ -48,3 +53,94 @@ def test_answers_do_not_depend_on_threads():
         said.append(done.stdout.splitlines())
     assert len(said[0]) == 5
     assert said[0] == said[1] == said[2]
+
+
+GARNET = oc.instances.get("garnet", n_states=90, n_actions=3, branching=3, n_costs=1, seed=1, discount=0.95)
+GRID = oc.instances.get("bumpy-gridworld", n=12, discount=0.9999)
+SMALL = oc.instances.get("machine-repair")
+DRIFT = oc.MDP.from_arrays(
+    [[[0.5, 0.5, 0], [0, 0, 1]], [[0, 1, 0]] * 2, [[0, 0, 1]] * 2], [[0, 0], [2, 1], [3, 1]], initial=[0.5, 0.25, 0.25]
+)
+WALK = oc.MDP.from_arrays(
+    [[[0.5, 0.5, 0], [0, 0.25, 0.75]], [[0.5, 0, 0.5], [0, 0.5, 0.5]], [[0, 0, 1]] * 2],
+    [[-1, -3], [-2, -2.5], [0, 0]], initial=0,
+)  # fmt: skip
+LIMIT = oc.expected("cost0") <= 0.3
+#: Questions and methods, and how many iterations; small, but cut into blocks of rows all the same.
+RUNS = {
+    "policy iteration": (GARNET, oc.PolicyIteration(), None),
+    "Howard's": (GARNET, oc.PolicyIteration(warm_up=0), None),
+    "modified policy iteration": (GARNET, oc.ModifiedPolicyIteration(), None),
+    "value iteration": (GARNET, oc.ValueIteration(), None),
+    "a slow chain": (GRID, None, None),
+    "a slow chain, value iteration": (GRID, oc.ValueIteration(), 20),
+    "average": (oc.Problem(GARNET.replace(discount=None), criterion="average"), None, None),
+    "averages by state": (oc.Problem(DRIFT, criterion="average"), None, None),
+    "total": (oc.Problem(WALK, criterion="total", goal=2), None, None),
+    "limit": (oc.Problem(GARNET, constraints=[LIMIT]), oc.Decomposition(), None),
+    "KL": (oc.Problem(GARNET, regularizer=oc.KL(0.1, oc.Policy.uniform(GARNET))), oc.KLDual(), None),
+    "entropy": (oc.Problem(GARNET, regularizer=oc.PolicyEntropy(0.1)), oc.SoftPolicyIteration(), None),
+    "saddle point": (oc.Problem(GARNET, constraints=[LIMIT]), oc.SaddlePoint(), 5),
+    "sampled saddle point": (SMALL, oc.SampledSaddlePoint(), 3),
+    "natural gradient": (GARNET, oc.NaturalPolicyGradient(), 5),
+    **{name: (SMALL, getattr(oc, name)(), 3) for name in ("Reinforce", "ActorCritic", "A2C", "TRPO", "PPO")},
+}
+
+
+@pytest.fixture
+def in_blocks(monkeypatch):
+    """Every kernel is cut into blocks; how many workers have been asked for is noted."""
+    monkeypatch.setattr(parallel, "SERIAL_SIZE", 0)
+    asked, pool = set(), parallel._pool
+    monkeypatch.setattr(parallel, "_pool", lambda process, workers: asked.add(workers) or pool(process, workers))
+    return asked
+
+
+def bits_of(*arrays):
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def on_threads(monkeypatch, make):
+    """What is made with 1, 2 and 4 threads."""
+    made = []
+    for threads in ("1", "2", "4"):
+        monkeypatch.setenv("OCCLP_THREADS", threads)
+        made.append(make())
+    return made
+
+
+@pytest.mark.parametrize("swept", [False, True], ids=["small as it is", "swept as if it were large"])
+@pytest.mark.parametrize("name", RUNS)
+def test_blocks_of_rows_give_the_same_bits(name, swept, in_blocks, monkeypatch):
+    if swept:
+        monkeypatch.setattr(resolvent, "ELIMINATION_WORK", -1)
+    question, solver, iterations = RUNS[name]
+    limit = None if iterations is None else oc.Limit(iterations=iterations)
+
+    def run():
+        result = oc.solve(question, solver, rng=3, limit=limit, check=False)
+        certificate = result.certificate
+        ends = np.array([certificate.lower, certificate.upper, result.objective, result.iterations, result.samples])
+        return result.status, bits_of(
+            ends, result.pair_occupancy, result.state_values, result.policy.pair_probabilities, certificate.values,
+            certificate.policy_values, result.history["gap"],
+        )  # fmt: skip
+
+    one, two, four = on_threads(monkeypatch, run)
+    assert one == two == four
+    assert {2, 4} <= in_blocks
+
+
+def test_samples_are_the_same_on_any_number_of_threads(in_blocks, monkeypatch):
+    uniform = oc.Policy.uniform(GARNET)
+
+    def run():
+        found = oc.rollouts(GARNET, uniform, n_trajectories=200, horizon="geometric", rng=5)
+        return bits_of(found.flat_pairs, found.lengths, found.states, found.next_states)
+
+    one, two, four = on_threads(monkeypatch, run)
+    assert one == two == four
+    assert {2, 4} <= in_blocks

@@ -33,6 +33,9 @@ SLOWER = {
     "PolicyGradient": oc.PolicyGradient(steps=20),
     "MirrorDescent": oc.MirrorDescent(steps=20),
     "Reps": oc.Reps(steps=10),
+    "SaddlePoint": oc.SaddlePoint(),
+    "SampledSaddlePoint": oc.SampledSaddlePoint(steps=10),
+    "PrimalDualGradient": oc.PrimalDualGradient(steps=10),
     # A few short steps show all that the battery asks of them: they do not promise to arrive.
     **{name: getattr(oc, name)(steps=8, horizon=20) for name in ("Reinforce", "ActorCritic", "A2C")},
     "TRPO": oc.TRPO(steps=8, estimator=oc.estimators.MonteCarlo(horizon=20)),
@@ -47,6 +50,13 @@ def test_ours_pass(name):
     checks = oc.check_solver(SOLVERS[name])
     assert {check.outcome for check in checks} <= {"passed", "not answered"}
     assert sum(check.outcome == "passed" for check in checks) >= 10
+
+
+def test_all_of_ours_are_asked():
+    """Every class that is exported and solves: a new one belongs in one of the lists above."""
+    exported = {name for name in dir(oc) if isinstance(getattr(oc, name), type) and name != "Solver"}
+    solving = {name for name in exported if {"iterate", "unsupported"} <= set(dir(getattr(oc, name)))}
+    assert solving == {type(solver).__name__ for solver in [*SOLVERS.values(), *SLOWER.values()]}
 
 
 @pytest.mark.slow
@@ -235,12 +245,57 @@ def test_the_honest_one_passes():
     assert oc.check_solver(Honest())
 
 
+@dataclass(frozen=True)
+class Liar(Honest):
+    """A third party's toy: any policy, values far too low, and every claim that might impress."""
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        n_states, bound = problem.mdp.n_states, float(problem.mdp.pair_rewards.min())
+        claims = {"status": "optimal", "gap": 0.0, "objective": 1e6, "infeasible": True}
+        yield oc.Iterate(oc.Policy.uniform(problem.mdp), values=np.full(n_states, bound - 1e6), claims=claims)
+
+
+def test_a_liar_is_told_what_is_wrong_question_by_question():
+    with pytest.raises(oc.BrokenSolver) as caught:
+        oc.check_solver(Liar())
+    words, checks = str(caught.value), caught.value.checks
+    assert words.startswith(
+        f"Liar fails {sum(check.outcome == 'failed' for check in checks)} of {len(checks)} checks: "
+    )
+    assert "ends at the truth (rewards): it promises the tolerance, and ends as BOUNDED: " in words
+    for check in checks:  # no lie about bounds has come through: what fails is the promise, never the truth
+        if check.outcome == "failed":
+            assert "the certificate says" not in check.message
+            assert check.question
+
+
 @pytest.fixture
 def few(monkeypatch):
     """A plain question, one with an entropy and one without an answer: enough to find any of these out."""
     names = ("rewards", "an entropy", "a limit that nobody keeps")
     chosen = tuple(question for question in questions() if question.name in names)
     monkeypatch.setattr("occlp.checking.battery.questions", lambda: chosen)
+
+
+def test_methods_that_only_approach_may_end_without_a_proof(few):
+    """Where nobody keeps a limit: the run ends by its own rule, and what it says claims nothing."""
+
+    @dataclass(frozen=True)
+    class Wandering(Honest):
+        promises_tol = False
+
+        def unsupported(self, problem):
+            return None if problem.limits else "it wants limits"
+
+        def iterate(self, problem, *, tol, rng, start=None):
+            yield oc.Iterate(oc.Policy.uniform(problem.mdp))
+
+    (problem,) = [question.build() for question in questions() if question.name == "a limit that nobody keeps"]
+    result = oc.solve(problem, Wandering())
+    assert result.status is oc.Status.BOUNDED
+    assert result.gap == np.inf
+    checks = oc.check_solver(Wandering(), check=False)
+    assert [check.outcome for check in checks if check.check == "ends at the truth"] == ["passed"]
 
 
 @pytest.mark.parametrize("kind", BROKEN)
