@@ -22,7 +22,8 @@ from occlp.constraints import Atom, Constraint, LinearExpression
 from occlp.errors import InvalidProblem, OccupancyError, Unsupported
 from occlp.interop import files
 from occlp.model import MDP
-from occlp.plain import plain_array, plain_number
+from occlp.model.exact import shown
+from occlp.plain import plain_array, plain_number, read_json
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem, refuse_concave
 from occlp.terms import KL, ConditionalKL, OccupancyEntropy, PolicyEntropy, StateEntropy
@@ -135,7 +136,7 @@ def load_answer(path: str | os.PathLike[str]) -> Answer:
         raise InvalidProblem(f"{path} is larger than {MOST_BYTES} bytes.")
     text = path.read_bytes()
     try:
-        content = json.loads(text)
+        content = read_json(text)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InvalidProblem("it is no answer that occlp.save_answer wrote")
         if content.get("version") != VERSION:
@@ -204,6 +205,8 @@ def _decode_question(mdp: MDP, plain: Any) -> Problem:
     pairs = mdp.pairs
     goal = plain["goal"]
     if goal is not None:
+        if not all(type(state) is int and 0 <= state < mdp.n_states for state in goal):
+            raise InvalidProblem(f"the goal {shown(goal)} is not a list of states")
         goal = [pairs.state_name(state) for state in goal]
     return Problem(
         mdp,

@@ -23,7 +23,7 @@ import numpy as np
 from occlp._typing import FloatArray, frozen
 from occlp.bounds import UpperBound
 from occlp.evaluation import Assessment
-from occlp.plain import plain_array, plain_number, plain_table
+from occlp.plain import plain_array, plain_number, plain_table, read_json
 from occlp.problem import Problem
 from occlp.proof import ExactProof
 from occlp.standard import StandardForm
@@ -171,7 +171,7 @@ class Certificate:
     @classmethod
     def from_json(cls, text: str) -> Certificate:
         """Read a certificate written by `to_json`; raises ValueError for anything else."""
-        plain: dict[str, Any] = json.loads(text)
+        plain: dict[str, Any] = read_json(text)
         if not isinstance(plain, dict) or plain.pop("format", None) != "occlp-certificate":
             raise ValueError("this is not an occlp certificate.")
         version = plain.pop("version", None)

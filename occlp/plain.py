@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from unicodedata import category
 
@@ -9,6 +10,24 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.model.exact import shown, to_double
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read JSON in which no object names a thing twice, which readers would understand differently.
+
+    Raises ValueError for anything else, also where it is nested deeper than Python follows.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_twins)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _without_twins(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(entries)
+    if len(found) < len(entries):
+        raise ValueError("a name stands twice in one object")
+    return found
 
 
 def plain_number(value: Any, name: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import warnings
 import zipfile
 
@@ -182,3 +183,108 @@ def test_nothing_is_unpickled_inflated_or_written_elsewhere(tmp_path):
     assert path.stat().st_size < len(bomb) / 500
     with pytest.raises(oc.InvalidModel, match="compressed"):
         oc.interop.load(path)
+
+
+def test_arrays_that_claim_more_than_there_is(tmp_path):
+    """A header of numpy, or the directory of the archive, may claim any size: no memory is spent on it."""
+    path = tmp_path / "model.npz"
+    oc.interop.save(MACHINE, path)
+    parts, stream = members(path), io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)})
+    for shape in (stream.getvalue(), stream.getvalue().replace(b"<f8", b"|O8"), stream.getvalue()[:20]):
+        write(path, parts | {"data.npy": shape})
+        with pytest.raises(oc.InvalidModel, match=r"data|header"):
+            oc.interop.load(path)
+    write(path, parts)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")  # the last of the directory: compressed and plain size at 20 and 24
+    content[entry + 20 : entry + 28] = struct.pack("<II", 2**32 - 2, 2**32 - 2)
+    path.write_bytes(content)
+    with pytest.raises(oc.InvalidModel, match="claim"):
+        oc.interop.load(path)
+
+
+def test_arrays_that_lie_upon_each_other(tmp_path):
+    """A thousand names for one stretch of bytes, as in bombs that need no compression, and one name for two."""
+    path = tmp_path / "model.npz"
+    oc.interop.save(MACHINE, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        first = archive.getinfo("data.npy")
+        for n in range(1000):
+            twin = zipfile.ZipInfo(f"cost_{n + 1}.npy")
+            for name in ("header_offset", "file_size", "compress_size", "CRC", "compress_type", "create_version",
+                         "extract_version", "flag_bits", "external_attr"):  # fmt: skip
+                setattr(twin, name, getattr(first, name))
+            archive.filelist.append(twin)
+        archive._didModify = True
+    with pytest.raises(oc.InvalidModel, match="claim"):
+        oc.interop.load(path)
+    oc.interop.save(MACHINE, path)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("rewards.npy", as_array(MACHINE.pair_rewards + 1))
+    with pytest.raises(oc.InvalidModel, match="one name"):
+        oc.interop.load(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"format": "occlp-certificate", "format": "occlp-certificate"}', '{"a": {"b": 1, "b": 2}}', "[" * 100_000,
+        '{"a":' * 50_000, "", "nul", "\x00", '{"a": 1}}', '"\ud800"', "9" * 5000, "1e999",
+    ],
+)  # fmt: skip
+def test_json_that_is_none_or_says_two_things(text, tmp_path):
+    path = tmp_path / "answer.json"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(oc.InvalidProblem, match="cannot be read as an answer"):
+        oc.load_answer(path)
+    with pytest.raises(ValueError):  # noqa: PT011 (whatever it says)
+        oc.Certificate.from_json(text)
+    model = tmp_path / "model.npz"
+    oc.interop.save(MACHINE, model)
+    header = np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
+    write(model, members(model) | {"header.npy": as_array(header)})
+    with pytest.raises(oc.InvalidModel):
+        oc.interop.load(model)
+
+
+def test_a_name_that_stands_twice_in_an_answer(tmp_path):
+    """Another reader might believe the first of two claims."""
+    path, problem = tmp_path / "answer.json", oc.Problem(MACHINE)
+    oc.save_answer(problem, oc.solve(problem), path)
+    text = path.read_text()
+    assert oc.load_answer(path).verify()
+    path.write_text(text.replace('"gap":', '"gap": 0.0, "gap":'))
+    with pytest.raises(oc.InvalidProblem, match="twice"):
+        oc.load_answer(path)
+
+
+@pytest.mark.parametrize("goal", [[-1], [3], [0.5], [True], ["broken"], [[0]], [None]])
+def test_goals_of_an_answer_are_positions_of_states(goal, tmp_path):
+    path, problem = tmp_path / "answer.json", QUESTIONS["total"]
+    oc.save_answer(problem, oc.solve(problem, check=False), path)
+    content = json.loads(path.read_text())
+    content["question"]["goal"] = goal
+    path.write_text(json.dumps(content))
+    with pytest.raises(oc.InvalidProblem, match="goal"):
+        oc.load_answer(path)
+
+
+def test_labels_of_a_file_may_be_nested_but_not_for_ever(tmp_path):
+    path = tmp_path / "model.npz"
+    oc.interop.save(MACHINE, path)
+    parts = members(path)
+    header = json.loads(np.load(io.BytesIO(parts["header.npy"])).tobytes())
+    deep = "x"
+    for _ in range(300):
+        deep = [deep]
+    for label in (deep, float("nan"), {"a": 1}, [{}], 10**400):
+        text = json.dumps(header | {"states": [label, "worn", "broken"]}).encode()
+        write(path, parts | {"header.npy": as_array(np.frombuffer(text, dtype=np.uint8))})
+        try:
+            mdp = oc.interop.load(path)
+        except oc.InvalidModel:
+            continue
+        assert mdp.n_states == 3
+        assert repr(oc.solve(mdp).policy)

@@ -23,6 +23,7 @@ from scipy import sparse
 from occlp.errors import InvalidModel
 from occlp.model.exact import ExactNumbers
 from occlp.model.mdp import MDP
+from occlp.plain import read_json
 
 if TYPE_CHECKING:
     import os
@@ -115,6 +116,7 @@ def load(path: str | os.PathLike[str]) -> MDP:
     with path.open("rb") as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
+                _check_archive(archive, path.stat().st_size)
                 header = _decode_json(archive, "header")
                 _check_header(header)
                 mdp = _rebuild(archive, header)
@@ -162,7 +164,7 @@ def _encode_json(content: Any) -> AnyArray:
 
 
 def _decode_json(archive: zipfile.ZipFile, name: str) -> Any:
-    content = json.loads(_read_array(archive, name, np.uint8, None).tobytes())
+    content = read_json(_read_array(archive, name, np.uint8, None).tobytes())
     if not isinstance(content, dict):
         raise InvalidModel(f"the file is damaged: its {name} is not a table.")
     return content
@@ -182,6 +184,16 @@ def _encode_exact(exact: ExactNumbers) -> dict[str, Any]:
         "discount": None if exact.discount is None else write([exact.discount])[0],
         "costs": {name: write(numbers) for name, numbers in exact.costs.items()},
     }
+
+
+def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse archives whose members overlap, which would ask for more memory than the file has bytes, or are twins."""
+    members = archive.infolist()
+    stored = sum(member.file_size for member in members if member.compress_type == zipfile.ZIP_STORED)
+    if stored > size:
+        raise InvalidModel(f"its arrays claim {stored} bytes, and the file has {size}.")
+    if len({member.filename for member in members}) < len(members):
+        raise InvalidModel("two of its arrays have one name.")
 
 
 def _check_header(header: dict[str, Any]) -> None:
