@@ -116,8 +116,6 @@ def test_products_with_the_fisher_matrix(name):
     masses, direction = np.random.default_rng(5).random(MDP.n_pairs), np.random.default_rng(6).normal(size=len(theta))
     scores = np.stack([family.score(MDP.pairs, theta, unit) for unit in np.eye(len(theta))], axis=1)
     expected = scores.T @ (masses * (scores @ direction))
-    if name == "Direct":  # its scores are those of free probabilities: F is diagonal
-        assert np.count_nonzero(scores - np.diag(np.diag(scores))) == 0
     np.testing.assert_allclose(
         family.fisher(MDP.pairs, theta, masses)(direction), expected, atol=1e-8 * np.abs(expected).max()
     )
@@ -147,11 +145,29 @@ def test_direct_probabilities():
     family, pairs = oc.parametrizations.Direct(), MDP.pairs
     start = family.initial(pairs, None)
     np.testing.assert_array_equal(start, oc.Policy.uniform(MDP).pair_probabilities)
-    slopes = RNG.normal(size=MDP.n_pairs)
-    np.testing.assert_array_equal(family.pullback(pairs, start, slopes), slopes)
+    slopes, counts = RNG.normal(size=MDP.n_pairs), np.diff(pairs.start)
+    along = slopes - (np.add.reduceat(slopes, pairs.start[:-1]) / counts)[pairs.states]
+    np.testing.assert_allclose(family.pullback(pairs, start, slopes), along, atol=1e-15)
     corner = oc.Policy.from_choice(MDP, pairs.start[:-1]).pair_probabilities
     score = family.score(pairs, corner, slopes)
-    np.testing.assert_array_equal(score, np.where(corner > 0, slopes, 0.0))
+    np.testing.assert_allclose(score, np.where(corner > 0, along, 0.0), atol=1e-15)
+
+
+@pytest.mark.parametrize("constant", [0.0, 7.0])
+def test_slopes_of_probabilities_are_known_up_to_a_constant(constant):
+    """What sampled returns without a baseline add to every action changes neither plain, adaptive nor natural steps.
+
+    The natural direction is that of the replicator, π A.
+    """
+    family, pairs = oc.parametrizations.Direct(), MDP.pairs
+    pi = oc.Policy.from_pairs(MDP, np.concatenate([[0.2, 0.3, 0.5], [0.4, 0.6], [0.1, 0.2, 0.7], [0.5, 0.5]]))
+    exact = oc.estimators.Exact().prepare(oc.Problem(MDP), np.random.default_rng(0))(pi.pair_probabilities)
+    moved = np.add.reduceat(exact.pair_mass, pairs.start[:-1])[pairs.states]
+    slopes = exact.slopes + constant * moved
+    right = family.pullback(pairs, pi.pair_probabilities, slopes)
+    np.testing.assert_allclose(right, family.pullback(pairs, pi.pair_probabilities, exact.slopes), atol=1e-13)
+    product = family.fisher(pairs, pi.pair_probabilities, exact.pair_mass)
+    np.testing.assert_allclose(product(pi.pair_probabilities * exact.advantages), right, atol=1e-13)
 
 
 @given(st.data(), mdps(max_states=5, max_actions=4))

@@ -14,6 +14,7 @@ from occlp.solvers.policy_gradient.parametrizations.base import (
     Parametrization,
     PreferenceParametrization,
     log_of_policy,
+    state_sums,
 )
 
 
@@ -50,8 +51,9 @@ class Softmax(PreferenceParametrization):
 class Direct(Parametrization):
     """The probabilities are the parameters, θ(s, a) = π(a | s), projected on the simplex of each state.
 
-    The gradient is ∂J/∂π(a | s) = d(s) Q(s, a) / (1 − γ), up to a constant in each state, which the projection
-    ignores. Deterministic policies are reached in finitely many steps and can be left again.
+    The gradient is ∂J/∂π(a | s) = d(s) Q(s, a) / (1 − γ) less its mean over the actions of the state: the part along
+    the simplex, all that a projection leaves of it. Deterministic policies are reached in finitely many steps and
+    can be left again.
 
     Notes
     -----
@@ -67,15 +69,20 @@ class Direct(Parametrization):
         return parameters
 
     def pullback(self, pairs: Pairs, parameters: FloatArray, slopes: FloatArray) -> FloatArray:
-        """v itself."""
-        return slopes
+        """v less its mean in each state."""
+        return _along(pairs, slopes)
 
     def score(self, pairs: Pairs, parameters: FloatArray, direction: FloatArray) -> FloatArray:
-        """u / π, and zero where π is."""
+        """u / π for the part of u along the simplex, and zero where π is."""
         positive = parameters > 0
-        return np.where(positive, direction / np.where(positive, parameters, 1.0), 0.0)
+        return np.where(positive, _along(pairs, direction) / np.where(positive, parameters, 1.0), 0.0)
 
     def project(self, pairs: Pairs, parameters: FloatArray) -> FloatArray:
         """Return the nearest point of the simplex in each state."""
         found: FloatArray = kernels.project(pairs.start, parameters)
         return found
+
+
+def _along(pairs: Pairs, values: FloatArray) -> FloatArray:
+    """Values less their mean in each state: moves that keep the sum of the probabilities."""
+    return values - (state_sums(pairs, values) / np.diff(pairs.start))[pairs.states]
