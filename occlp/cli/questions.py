@@ -22,6 +22,7 @@ METHODS = {
     "lp-scs": "OccupancyProgram", "pi": "PolicyIteration", "mpi": "ModifiedPolicyIteration", "vi": "ValueIteration",
     "pg": "PolicyGradient", "npg": "NaturalPolicyGradient", "md": "MirrorDescent", "reinforce": "Reinforce",
     "ac": "ActorCritic", "a2c": "A2C", "trpo": "TRPO", "ppo": "PPO", "kl": "KLDual", "dec": "Decomposition",
+    "pd": "PrimalDualGradient", "saddle": "SaddlePoint", "exact": "ExactPolicyIteration",
 }  # fmt: skip
 
 
