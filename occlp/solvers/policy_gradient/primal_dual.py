@@ -4,39 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.arguments import check_count, check_positive
-from occlp.certificate import to_multipliers
-from occlp.evaluation import formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.solvers.base import LINEAR_ONLY, Iterate, Start, start_policy
+from occlp.solvers.base import Iterate, SolverFailure, Start, start_policy
 from occlp.solvers.policy_gradient.estimators import Estimate, Estimator, Exact
-from occlp.solvers.policy_gradient.estimators.exact import exact_on
+from occlp.solvers.policy_gradient.lagrangian import Lagrangian, View
+from occlp.solvers.policy_gradient.mending import NO_ANCHORS, Anchors
 from occlp.solvers.policy_gradient.parametrizations import Parametrization, Softmax
 from occlp.solvers.policy_gradient.updates import Landscape, Position
 from occlp.solvers.policy_gradient.updates.natural import natural_direction
 from occlp.solvers.resuming import Saved, carried, fingerprint
-from occlp.standard import Limits
+
+NEVER_ENDS = (
+    "the policy reached may stay for ever where something is earned or counted, and its total has no gradient; "
+    "give start= a policy that ends"
+)
 
 
 @dataclass(frozen=True)
 class PrimalDualGradient:
-    """Natural policy gradients on the Lagrangian f(d) − y·G d, and gradient descent of the prices y ≥ 0.
+    """Natural policy gradients on the Lagrangian f(d) − y·g(d), and gradient descent of the prices y ≥ 0.
 
-    f(d) is d·r, with a regularizer besides, or a concave utility.
+    f(d) is d·r, with a regularizer besides, or a concave utility; limits g(d) ≤ 0 are linear or, as
+    ``oc.StateEntropy() >= b``, on concave utilities. Discounted, average and total criteria.
 
     Parameters
     ----------
     step_size : float
-        η of the policy's steps for rewards of size one: θ ← θ + η F⁺∇(d·(r − Gᵀy)); for tabular
+        η of the policy's steps for rewards of size one: θ ← θ + η F⁺∇(f(d) − y·g(d)); for tabular
         softmax π ∝ π exp(η A).
     price_step : float
-        Of the prices y ← max(y + η' G d, 0), in the same units.
+        η' of the prices y ← max(y + η' g(d), 0), for limits of size one. For totals g(d) is divided by the number of
+        steps that the first policy takes, on average.
     average : bool
         Whether the policy of the averaged occupancy is shown, with averaged prices (step t weighs t), or the last one.
         Averages converge; last iterates cycle around the saddle point.
@@ -45,15 +49,16 @@ class PrimalDualGradient:
     parametrization : Parametrization
         Default tabular softmax.
     estimator : Estimator
-        Default exact. A baseline or critic that is learnt follows the priced reward as it moves: baselines do not bias
-        the gradient, critics lag behind while prices change.
+        Default exact, which limits on concave utilities need. A baseline or critic that is learnt follows the
+        priced reward as it moves: baselines do not bias the gradient, critics lag behind while prices change.
 
     Notes
     -----
     An average counts as an answer when it keeps the constraints within the tolerance; the best of those is
     returned, and its gap is that to the optimum of the constrained problem. Averages that break limits are mixed with
     the iterate that has kept them best, just as much as it takes. Source: Ding, Zhang, Başar and Jovanović
-    (2020), with averages of occupancies.
+    (2020), with averages of occupancies. A policy that need not end has no gradient of its total: FAILED, unless
+    ``start=`` gives one that ends.
 
     Examples
     --------
@@ -88,106 +93,65 @@ class PrimalDualGradient:
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
-        if problem.criterion == "total":
-            return "it prices limits of discounted and average problems; OccupancyProgram answers those of totals"
-        if problem.concave_limits:
-            return LINEAR_ONLY
+        if problem.concave_limits and not isinstance(self.estimator, Exact):
+            return "limits on concave utilities need the occupancy itself; use an exact estimator"
+        if problem.objective == "reach" and problem.limits and self.is_sampled:
+            return "prices are taken into rewards to be sampled, and 'reach' has none; use an exact estimator"
         return self.estimator.unsupported(replace(problem, constraints=None))
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield the averages (or the last policy and prices) after each step."""
-        form, pairs, family = formulate(problem), problem.mdp.pairs, self.parametrization
-        priced, nothing = _Priced(self, problem, rng), np.zeros(len(form.limits.names))
+        pairs, family = problem.mdp.pairs, self.parametrization
+        lagrangian = Lagrangian(problem, family, self.estimator, rng)
         resumed, settings = carried(self, problem, start), fingerprint(self)
         if resumed is not None:
-            parameters, prices, mean, begun, priced.memory = resumed
+            reached, lagrangian.memory = resumed
         else:
-            parameters, prices = family.initial(pairs, start_policy(problem, start)), nothing
-            mean, begun = _Mean(np.zeros(form.n_pairs), nothing), 0
+            parameters = family.initial(pairs, start_policy(problem, start))
+            reached = _Reached(parameters, np.zeros(lagrangian.n_limits))
         samples = 0
-        for step in range(begun, (begun or 1) + self.steps):
-            landscape, estimate = priced.look(parameters, prices)
+        for _ in range(self.steps + (reached.mean is None)):
+            landscape, estimate = lagrangian.look(reached.parameters, reached.prices)
+            if estimate.objective == -np.inf:
+                raise SolverFailure(NEVER_ENDS)
             samples += estimate.samples
-            mean = mean.join(form.limits, estimate.pair_mass, prices)
-            policy = Policy.from_pairs(pairs, family.probabilities(pairs, parameters))
+            policy = Policy.from_pairs(pairs, landscape.probabilities(reached.parameters))
+            view = lagrangian.view(landscape, estimate, reached.prices)
+            reached, mean = self._step(lagrangian, landscape, estimate, reached, view)
             if self.average:
-                policy = Policy.from_occupancy(pairs, mean.kept(form.limits), policy)
-            shown = form.limits.feasible_prices(mean.prices if self.average else prices)
-            direction = natural_direction(landscape, Position(parameters, estimate), "expected", 0.0)
-            length = self.step_size * landscape.form.scale / form.scale
-            parameters = family.project(pairs, parameters + length * direction)
-            excess = form.limits.rows @ estimate.pair_mass
-            prices = form.limits.feasible_prices(prices + self.price_step * excess)
-            state = Saved(settings, (parameters, prices, mean, step + 1, priced.memory))
-            yield Iterate(policy, multipliers=to_multipliers(form, shown), samples=samples, state=state)
+                excess = lagrangian.excess(mean.occupancy)
+                mended = reached.anchors.mend(mean.occupancy, excess, lagrangian.equal)
+                policy, view = Policy.from_occupancy(pairs, mended, policy), mean
+            yield lagrangian.show(policy, view, samples, Saved(settings, (reached, lagrangian.memory)))
 
-
-class _Priced:
-    """The problem with its limits taken into the reward, at prices that change.
-
-    Attributes
-    ----------
-    memory : object
-        What a sampled estimator learns. A critic follows the priced reward as it moves.
-    """
-
-    def __init__(self, solver: PrimalDualGradient, problem: Problem, rng: np.random.Generator) -> None:
-        self.solver, self.problem, self.rng = solver, problem, rng
-        self.form = formulate(problem)
-        self.memory: Any = None
-
-    def look(self, parameters: FloatArray, prices: FloatArray) -> tuple[Landscape, Estimate]:
-        """The landscape at these prices, and the estimate of a policy on it."""
-        family, pairs = self.solver.parametrization, self.problem.mdp.pairs
-        form = replace(self.form, rewards=self.form.rewards - prices @ self.form.limits.rows)
-        of_policy: Any
-        if isinstance(self.solver.estimator, Exact):
-            of_policy = exact_on(form)
-        else:
-            rewards = form.sign * (form.shift + form.scale * form.rewards)
-            priced = replace(self.problem, mdp=self.problem.mdp.replace(rewards=rewards), constraints=None)
-            of_policy, form = self.solver.estimator.prepare(priced, self.rng), formulate(priced)
-            if self.memory is not None:
-                of_policy.memory = self.memory
-        landscape = Landscape(
-            form, pairs, family, lambda theta: of_policy(family.probabilities(pairs, theta)), self.solver.is_sampled
-        )
-        estimate = landscape.estimate(parameters)
-        self.memory = getattr(of_policy, "memory", None)
-        return landscape, estimate
+    def _step(
+        self, lagrangian: Lagrangian, landscape: Landscape, estimate: Estimate, reached: _Reached, view: View
+    ) -> tuple[_Reached, View]:
+        """Move the policy uphill and the prices downhill, both from where they are; the mean of what was seen."""
+        excess = lagrangian.excess(view.occupancy)
+        direction = natural_direction(landscape, Position(reached.parameters, estimate), "expected", 0.0)
+        length = self.step_size * landscape.form.scale / lagrangian.form.scale
+        parameters = self.parametrization.project(landscape.pairs, reached.parameters + length * direction)
+        # Limits are of size one where occupancies sum to one; for totals they are made so.
+        steps = reached.steps or (1.0 if landscape.form.rest else float(view.occupancy.sum()) or 1.0)
+        prices = reached.prices + self.price_step * np.clip(excess / steps, -1.0, 1.0)
+        mean = view if reached.mean is None else reached.mean.towards(view, 2.0 / (reached.taken + 2.0))
+        anchors = reached.anchors.join(view.occupancy, excess, lagrangian.equal)
+        return _Reached(parameters, lagrangian.feasible(prices), anchors, mean, reached.taken + 1, steps), mean
 
 
 @dataclass(frozen=True, eq=False)
-class _Mean:
-    """Weighted means of occupancies and prices, and the occupancy that has kept the limits best."""
+class _Reached:
+    """Where a run is: parameters, prices of limits of size one, and the weighted mean of its views (the n-th weighs n).
 
-    occupancy: FloatArray  # [pairs]
+    `steps` is how many the first policy takes for totals, else 1.
+    """
+
+    parameters: FloatArray
     prices: FloatArray  # [k]
-    weight: float = 0.0
-    safest: FloatArray | None = None  # [pairs]
-
-    def join(self, limits: Limits, occupancy: FloatArray, prices: FloatArray) -> _Mean:
-        """Take one more pair in; the n-th weighs n."""
-        weight = self.weight + 1.0
-        share, safest = 2.0 / (weight + 1.0), occupancy
-        if self.safest is not None and _worst(limits, self.safest) <= _worst(limits, occupancy):
-            safest = self.safest
-        mean = self.occupancy + share * (occupancy - self.occupancy)
-        return _Mean(mean, self.prices + share * (prices - self.prices), weight, safest)
-
-    def kept(self, limits: Limits) -> FloatArray:
-        """The mean occupancy, moved towards the safest as far as the limits g·d ≤ 0 ask for, where that can do it."""
-        assert self.safest is not None
-        excess, slack = limits.rows @ self.occupancy, limits.rows @ self.safest
-        broken = (excess > 0) & ~limits.equal
-        if not broken.any() or (slack[broken] >= 0).any():
-            return self.occupancy
-        share = float((excess[broken] / (excess[broken] - slack[broken])).max())
-        return (1.0 - share) * self.occupancy + share * self.safest
-
-
-def _worst(limits: Limits, occupancy: FloatArray) -> float:
-    """The largest g·d; negative where all limits are kept with some slack."""
-    return float((limits.rows @ occupancy).max(initial=-np.inf))
+    anchors: Anchors = NO_ANCHORS
+    mean: View | None = None
+    taken: int = 0
+    steps: float | None = None
