@@ -16,7 +16,7 @@ from strategies import mdps_with_policies
 import occlp as oc
 from occlp import parallel
 from occlp.kernels import sampling
-from occlp.rollouts import Sampler, terminal_states
+from occlp.rollouts import Sampler, sampler, terminal_states
 
 WORD = 2**64
 
@@ -322,6 +322,24 @@ class TestReproducibility:
             assert np.array_equal(total.counts, summed[0].counts)
             for name in ("reward", "wear"):
                 assert np.array_equal(total.totals[name], summed[0].totals[name])
+
+    @pytest.mark.parametrize("horizon", [100, "geometric"])
+    def test_the_same_bits_in_one_pass_and_in_two(self, monkeypatch, workers, horizon):
+        """Lengths that are not known: a log, wave by wave, or a first run that finds them."""
+        mdp = oc.instances.get("garnet", n_states=12, n_actions=2, branching=3, seed=3, discount=0.95)
+        request = {"n_trajectories": 999, "horizon": horizon, "longest": 90, "terminal": [0, 3], "rng": 5}
+        found = []
+        for log, least, threads in ((0, 1, 1), (1 << 21, 1, 1), (90 * 100, 1, 1), (90 * 8, 1, 3), (90 * 2000, 1, 2)):
+            monkeypatch.setattr(sampler, "LOG", log)
+            monkeypatch.setattr(sampler, "LEAST_AT_ONCE", least)
+            workers(threads)
+            found.append(oc.rollouts(mdp, oc.Policy.uniform(mdp), **request))
+        assert found[0].terminated.any()
+        for other in found[1:]:
+            assert np.array_equal(other.flat_pairs, found[0].flat_pairs)
+            assert np.array_equal(other.lengths, found[0].lengths)
+            assert np.array_equal(other.final_states, found[0].final_states)
+            assert np.array_equal(other.terminated, found[0].terminated)
 
     def test_samples_can_be_sent(self):
         mdp = corridor(5, costs={"wear": np.ones((5, 2))})

@@ -5,7 +5,7 @@ action together with the next state, drawn jointly from π(a | s) P(s' | s, a); 
 and one access to memory. Several trajectories advance in turns, so that the processor waits for many records at
 once. Letters, besides those of the package::
 
-    heads       first record, number of records, first pair of each state     [S, 4], padded to 16 bytes
+    heads       first record, number of records, first pair of each state     [S, 4], padded; flat in simulate
     records     threshold; first outcome and, 32 bits higher, the other one   [2 × outcomes]
     outcome     next state << bits | rank of the action in its state
     key, twist  the seed, 128 bits
@@ -31,13 +31,15 @@ LOW = np.uint64(0xFFFFFFFF)
 ALWAYS = np.uint64(0xFFFFFFFFFFFFFFFF)
 HALF = np.uint64(32)
 TWO = np.uint64(2)
-BEGIN, SIZE, PAIR = 0, 1, 2  # columns of heads
+BEGIN, SIZE, PAIR = np.uint64(0), np.uint64(1), np.uint64(2)  # columns of heads
 ORIGIN, FINAL, LENGTH = 0, 1, 2  # rows of ends
-#: Columns of lanes; COUNTER and PLACE are those of tick 0, UNTIL is 0 for a free lane.
-ID, STATE, COUNTER, BEGUN, UNTIL, PLACE = 0, 1, 2, 3, 4, 5
-SLOT, WITHIN, OUTCOME = 0, 1, 0  # columns of places; the outcome takes the place of the record that it is read from
+#: Rows of lanes; COUNTER and PLACE are those of tick 0, UNTIL is 0 for a free lane, COLUMN is that of the log.
+ID, STATE, COUNTER, BEGUN, UNTIL, PLACE, COLUMN = 0, 1, 2, 3, 4, 5, 6
+SLOT, WITHIN, OUTCOME = 0, 1, 0  # rows of places; the outcome takes the place of the record that it is read from
 #: Trajectories that advance in turns: enough to keep all that a core can have under way in memory busy.
 LANES = 32
+#: Numbers of a trajectory that are copied at once.
+CHUNK = 8
 
 
 @kernel
@@ -191,21 +193,26 @@ def enter(
     limits: AnyArray,
     ends: AnyArray,
     offsets: AnyArray,
+    stride: np.uint64,
     lanes: AnyArray,
 ) -> int:
     """Let a lane take the next trajectory, from i, that has a step to take, or none; return the one after it."""
-    lanes[lane, UNTIL] = 0
-    while i < stop and lanes[lane, UNTIL] == 0:
+    lanes[UNTIL, lane] = 0
+    while i < stop and lanes[UNTIL, lane] == 0:
         first = counter(key, i)
-        slot, within = locate(mix(first, twist), np.uint64(0), np.uint64(len(starts) // 2))
-        s = choose(slot, within, starts)
+        s = starts[1] & LOW  # where there is one start, nothing is drawn
+        if len(starts) > 2:
+            slot, within = locate(mix(first, twist), np.uint64(0), np.uint64(len(starts) // 2))
+            s = choose(slot, within, starts)
         ends[ORIGIN, i] = ends[FINAL, i] = s
         ends[LENGTH, i] = 0
-        if heads[s, SIZE] > 0:
-            lanes[lane, ID], lanes[lane, STATE] = i, s
-            lanes[lane, COUNTER] = first + (TWO - tick) * GOLDEN
-            lanes[lane, BEGUN], lanes[lane, UNTIL] = tick, tick + np.uint64(limits[i])
-            lanes[lane, PLACE] = np.uint64(offsets[i]) - tick
+        if heads[(s << TWO) + SIZE] > 0:
+            lanes[ID, lane], lanes[STATE, lane] = i, s
+            lanes[COUNTER, lane] = first + (TWO - tick) * GOLDEN
+            lanes[BEGUN, lane], lanes[UNTIL, lane] = tick, tick + np.uint64(limits[i])
+            if stride > 1:
+                offsets[i] = lanes[COLUMN, lane] + tick * stride
+            lanes[PLACE, lane] = np.uint64(offsets[i]) - tick * stride
         i += 1
     return i
 
@@ -215,8 +222,8 @@ def close_ranks(active: int, lanes: AnyArray, sums: FloatArray, weights: FloatAr
     """Move the lanes that have a trajectory to the front; return how many there are."""
     kept = 0
     for lane in range(active):
-        if lanes[lane, UNTIL] > 0:
-            lanes[kept], sums[kept], weights[kept] = lanes[lane], sums[lane], weights[lane]
+        if lanes[UNTIL, lane] > 0:
+            lanes[:, kept], sums[kept], weights[kept] = lanes[:, lane], sums[lane], weights[lane]
             kept += 1
     return kept
 
@@ -231,13 +238,13 @@ def draw(
     lanes: AnyArray,
     places: AnyArray,
 ) -> None:
-    """places[lane, OUTCOME] = what a lane does next; short loops, so that many reads are under way at once."""
+    """places[OUTCOME, lane] = what a lane does next; short loops, so that many reads are under way at once."""
     for lane in range(active):
-        s = lanes[lane, STATE]
-        x = mix(lanes[lane, COUNTER] + advanced, twist)
-        places[lane, SLOT], places[lane, WITHIN] = locate(x, heads[s, BEGIN], heads[s, SIZE])
+        s = lanes[STATE, lane]
+        x = mix(lanes[COUNTER, lane] + advanced, twist)
+        places[SLOT, lane], places[WITHIN, lane] = locate(x, heads[(s << TWO) + BEGIN], heads[(s << TWO) + SIZE])
     for lane in range(active):
-        places[lane, OUTCOME] = choose(places[lane, SLOT], places[lane, WITHIN], records)
+        places[OUTCOME, lane] = choose(places[SLOT, lane], places[WITHIN, lane], records)
 
 
 @kernel
@@ -254,6 +261,7 @@ def simulate(
     limits: AnyArray,
     ends: AnyArray,
     offsets: AnyArray,
+    fronts: AnyArray | None,
     paths: IntArray | None,
     counts: AnyArray | None,
     values: FloatArray,
@@ -264,16 +272,22 @@ def simulate(
 
     ends [3, N] takes the initial state, the last state and the length. What is not None is filled as well:
     paths with pairs, those of trajectory i from offsets[i] on, counts [blocks, pairs] with visits, and totals [N, m]
-    with the sums of γ^t values[pair].
+    with the sums of γ^t values[pair]. With fronts [blocks] paths is a log, that of block b from fronts[b] on: ticks are
+    rows, lanes are columns, and offsets are set to the first number of each trajectory.
     """
     i, stop = len(limits) * first // n_blocks, len(limits) * last // n_blocks
     shift, mask = np.uint64(bits), (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
-    lanes = np.zeros((LANES, 6), dtype=np.uint64)
-    places = np.zeros((LANES, 2), dtype=np.uint64)
+    lanes = np.zeros((7, LANES), dtype=np.uint64)
+    stride = np.uint64(1)
+    if fronts is not None:
+        stride = np.uint64(LANES)
+        for lane in range(LANES):
+            lanes[COLUMN, lane] = np.uint64(fronts[first] + lane)
+    places = np.zeros((2, LANES), dtype=np.uint64)
     sums, weights = np.zeros((LANES, values.shape[1])), np.ones(LANES)
     tick = np.uint64(0)
     for lane in range(LANES):
-        i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, offsets, lanes)
+        i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, offsets, stride, lanes)
     active = close_ranks(LANES, lanes, sums, weights)
     while active > 0:
         left = 0
@@ -281,29 +295,53 @@ def simulate(
         now = tick
         tick += np.uint64(1)
         for lane in range(active):
-            s = lanes[lane, STATE]
-            outcome = places[lane, OUTCOME]
-            pair = heads[s, PAIR] + (outcome & mask)
+            s = lanes[STATE, lane]
+            outcome = places[OUTCOME, lane]
+            pair = heads[(s << TWO) + PAIR] + (outcome & mask)
             s = outcome >> shift
-            lanes[lane, STATE] = s
+            lanes[STATE, lane] = s
             if paths is not None:
-                paths[lanes[lane, PLACE] + now] = pair
+                paths[lanes[PLACE, lane] + now * stride] = pair
             if counts is not None:
                 counts[first, pair] += 1
             if totals is not None:
                 for c in range(values.shape[1]):
                     sums[lane, c] += weights[lane] * values[pair, c]
                 weights[lane] *= discount
-            if tick >= lanes[lane, UNTIL] or heads[s, SIZE] == 0:
-                done = lanes[lane, ID]
-                ends[FINAL, done], ends[LENGTH, done] = s, tick - lanes[lane, BEGUN]
+            if tick >= lanes[UNTIL, lane] or heads[(s << TWO) + SIZE] == 0:
+                done = lanes[ID, lane]
+                ends[FINAL, done], ends[LENGTH, done] = s, tick - lanes[BEGUN, lane]
                 if totals is not None:
                     totals[done] = sums[lane]
                     sums[lane], weights[lane] = 0.0, 1.0
-                i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, offsets, lanes)
-                left += lanes[lane, UNTIL] == 0
+                i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, offsets, stride, lanes)
+                left += lanes[UNTIL, lane] == 0
         if left > 0:
             active = close_ranks(active, lanes, sums, weights)
+
+
+@kernel
+def gather(
+    first: int, last: int, log: IntArray, places: AnyArray, offsets: AnyArray, begin: int, flat: IntArray
+) -> None:
+    """flat[begin + offsets[i] : begin + offsets[i + 1]] = trajectory i out of the log of `simulate`.
+
+    They are copied `CHUNK` numbers at a time, and what is copied beyond the end of one is overwritten by the next.
+    """
+    room = np.uint64(begin + offsets[last])
+    for i in range(first, last):
+        place, k, end = np.uint64(places[i]), np.uint64(begin + offsets[i]), np.uint64(begin + offsets[i + 1])
+        if end + np.uint64(CHUNK) <= room:
+            while k < end:
+                for j in range(CHUNK):
+                    flat[k + np.uint64(j)] = log[place + np.uint64(j * LANES)]
+                k += np.uint64(CHUNK)
+                place += np.uint64(CHUNK * LANES)
+        else:
+            while k < end:
+                flat[k] = log[place]
+                k += np.uint64(1)
+                place += np.uint64(LANES)
 
 
 @kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -22,6 +22,10 @@ Seed: TypeAlias = int | np.random.Generator | np.random.SeedSequence | None
 
 #: Trajectories are handed to threads in this many blocks.
 BLOCKS = 8
+#: Trajectories whose length is not known are first written to a log of about this many numbers, which caches hold.
+LOG = 1 << 21
+#: So many must fit there at least, to keep all lanes of all blocks busy.
+LEAST_AT_ONCE = 4 * BLOCKS * sampling.LANES
 #: An episode that has not ended by then is cut, unless ``longest=`` says otherwise.
 LONGEST_EPISODE = 100_000
 
@@ -182,33 +186,68 @@ class Run:
         values: FloatArray | None = None,
         discount: float = 1.0,
         totals: FloatArray | None = None,
+        fronts: AnyArray | None = None,
     ) -> None:
         """Run all trajectories; outputs that are not given are left out. A second run is the same run."""
         tables, blocks = self.tables, min(BLOCKS, len(self.limits))
         values = np.empty((0, 0)) if values is None else values
         run_rows(
             sampling.simulate, blocks, int(self.limits.sum(dtype=np.int64)), blocks, *self.keys, tables.starts,
-            tables.heads, tables.records, tables.bits, self.limits, self.ends, self.offsets, paths, counts, values,
-            discount, totals,
+            tables.heads.ravel(), tables.records, tables.bits, self.limits, self.ends, self.offsets, fronts, paths,
+            counts, values, discount, totals,
         )  # fmt: skip
 
     def paths(self) -> Paths:
         """Run all trajectories and store them, one after the other."""
-        lengths: AnyArray = self.limits
-        if (self.tables.heads[:, sampling.SIZE] == 0).any():  # how long they get is known when they have run
-            self.simulate()
-            lengths = self.ends[sampling.LENGTH]
-        self.offsets[1:] = np.cumsum(lengths, dtype=np.int64)
-        paths = np.empty(int(self.offsets[-1]), dtype=np.int32)
-        self.simulate(paths)
+        longest, ends = int(self.limits.max()), (self.tables.heads[:, sampling.SIZE] == 0).any()
+        if ends and longest * LEAST_AT_ONCE <= LOG:
+            paths = self._paths_by_waves(LOG // longest)
+        else:
+            if ends:  # how long they get is known when they have run
+                self.simulate()
+            lengths = self.ends[sampling.LENGTH] if ends else self.limits
+            np.cumsum(lengths, out=self.offsets[1:])
+            paths = np.empty(int(self.offsets[-1]), dtype=np.int32)
+            self.simulate(paths)
         return Paths(frozen(paths), self.lengths, self.terminated, self.initial_states, self.final_states)
+
+    def _paths_by_waves(self, size: int) -> IntArray:
+        """Store trajectories of unknown length, `size` at a time, first in a log in the order in which they run."""
+        n, stored, longest = len(self.limits), 0, int(self.limits.max())
+        rows = (size // sampling.LANES + BLOCKS) * longest + sampling.CHUNK
+        log, paths = np.empty(rows * sampling.LANES, np.int32), np.empty(0, np.int32)
+        for first in range(0, n, size):
+            wave = self._wave(first, min(first + size, n))
+            count = len(wave.limits)
+            wave.simulate(log, fronts=np.arange(BLOCKS) * (-(-count // BLOCKS) + sampling.LANES) * longest)
+            offsets = np.empty_like(wave.offsets)
+            offsets[0] = 0
+            np.cumsum(wave.ends[sampling.LENGTH], out=offsets[1:])
+            total = stored + int(offsets[-1])
+            if total > len(paths):  # as much as is to be expected; pages that are never written to cost nothing
+                kept, paths = paths, np.empty(max(total, int(1.05 * total * n / (first + count))), np.int32)
+                paths[:stored] = kept[:stored]
+            work = count * longest
+            run_rows(sampling.gather, count, work, log, wave.offsets, offsets, stored, paths)
+            stored = total
+        return paths[:stored]
+
+    def _wave(self, first: int, last: int) -> Run:
+        """The trajectories first..last−1 alone; they are the same."""
+        key, twist = self.keys
+        with np.errstate(over="ignore"):
+            key = key + (np.uint64(first) << sampling.HALF) * sampling.GOLDEN
+        return replace(
+            self, limits=self.limits[first:last], keys=np.array([key, twist]), ends=self.ends[:, first:last],
+            offsets=np.empty(last - first + 1, dtype=np.int64),
+        )  # fmt: skip
 
     @property
     def lengths(self) -> IntArray:
         """Number of actions taken, [N]."""
         return frozen(self.ends[sampling.LENGTH])
 
-    @property
+    @cached_property
     def terminated(self) -> BoolArray:
         """Whether a terminal state was entered, [N]."""
         ended = self.tables.heads[:, sampling.SIZE] == 0

@@ -53,10 +53,12 @@ class Anchors:
         safest = self.excesses[0]
         if not equal.any() and (safest < 0).all():
             broken = excess > 0
-            share = (1.0 / (1.0 - safest[broken] / excess[broken])).max()
-            return (1.0 - share) * occupancy + share * self.occupancies[0]
+            share = float((1.0 / (1.0 - safest[broken] / excess[broken])).max())
+            return np.asarray((1.0 - share) * occupancy + share * self.occupancies[0])
         weights = _fewest(excess, self.excesses, equal)
-        return occupancy if weights is None else weights[0] * occupancy + weights[1:] @ self.occupancies
+        if weights is None:
+            return occupancy
+        return np.asarray(weights[0] * occupancy + weights[1:] @ self.occupancies)
 
 
 NO_ANCHORS = Anchors(np.zeros((0, 0)), np.zeros((0, 0)))
