@@ -277,15 +277,12 @@ def simulate(
     """
     i, stop = len(limits) * first // n_blocks, len(limits) * last // n_blocks
     shift, mask = np.uint64(bits), (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
-    lanes = np.zeros((7, LANES), dtype=np.uint64)
-    stride = np.uint64(1)
+    lanes, stride = np.zeros((7, LANES), dtype=np.uint64), np.uint64(1)
     if fronts is not None:
         stride = np.uint64(LANES)
-        for lane in range(LANES):
-            lanes[COLUMN, lane] = np.uint64(fronts[first] + lane)
+        lanes[COLUMN] = fronts[first] + np.arange(LANES)
     places = np.zeros((2, LANES), dtype=np.uint64)
-    sums, weights = np.zeros((LANES, values.shape[1])), np.ones(LANES)
-    tick = np.uint64(0)
+    sums, weights, tick = np.zeros((LANES, values.shape[1])), np.ones(LANES), np.uint64(0)
     for lane in range(LANES):
         i = enter(lane, i, stop, tick, key, twist, starts, heads, limits, ends, offsets, stride, lanes)
     active = close_ranks(LANES, lanes, sums, weights)
@@ -298,8 +295,7 @@ def simulate(
             s = lanes[STATE, lane]
             outcome = places[OUTCOME, lane]
             pair = heads[(s << TWO) + PAIR] + (outcome & mask)
-            s = outcome >> shift
-            lanes[STATE, lane] = s
+            lanes[STATE, lane] = s = outcome >> shift
             if paths is not None:
                 paths[lanes[PLACE, lane] + now * stride] = pair
             if counts is not None:
