@@ -12,7 +12,7 @@ import numpy as np
 from occlp.arguments import check_count, check_tolerance, check_word, read_generator
 from occlp.certificate import LEVELS
 from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unbounded, Unsupported
-from occlp.exact.levels import check_level, raise_level
+from occlp.exact.levels import check_level, raise_disproof, raise_level
 from occlp.model import MDP
 from occlp.model.exact import shown
 from occlp.problem import Problem, as_problem
@@ -238,8 +238,12 @@ def run(
     if outcome.proof is not None:
         certificate, evaluation, message = disprove(problem, outcome.proof)
         status = Status.INFEASIBLE
+        certificate, words = raise_disproof(problem, certificate, evaluation, level)
+        message += words
     elif outcome.ended is not None:
         status, certificate, evaluation, message = close_total(problem, outcome.ended, tracker)
+        certificate, words = raise_disproof(problem, certificate, evaluation, level)
+        message += words
     else:
         tracker.fall_back(start)
         polished = job.polish(outcome) if outcome.failure is None and outcome.stopped is None else 0

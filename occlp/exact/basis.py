@@ -15,11 +15,13 @@ from itertools import combinations, islice, pairwise, product
 
 import numpy as np
 
+from occlp._typing import IntArray
 from occlp.certificate import Certificate
 from occlp.errors import Unsupported
 from occlp.evaluation import Evaluation
 from occlp.exact.chain import ExactChain, residuals
 from occlp.exact.form import ExactForm, Number
+from occlp.graph import reachable, steps_to
 from occlp.proof import ExactProof
 from occlp.rationals import load_flint, to_fraction
 
@@ -52,14 +54,29 @@ class ProvedBasis:
 def prove_basis(form: ExactForm, certificate: Certificate, evaluation: Evaluation) -> ProvedBasis:
     """Find an optimal basis near an answer in doubles, and prove it.
 
-    Raises `Unsupported` when none of those tried is optimal.
+    Raises `Unsupported` when none of those tried is optimal, and for totals that need not reach a goal.
     """
-    choice = evaluation.policy.choice.tolist()
+    choice = (_ending_choice(form, evaluation) if form.total else evaluation.policy.choice).tolist()
     for extras, binding in islice(_guesses(form, certificate, evaluation, choice), MOST_BASES):
         proved = _try(form, list(choice), extras, binding)
         if proved is not None:
             return proved
     raise Unsupported("none of the bases near the answer is optimal in fractions")
+
+
+def _ending_choice(form: ExactForm, evaluation: Evaluation) -> IntArray:
+    """A pair for each state, [S], of the policy's where it can be, that leads to the goal."""
+    used = evaluation.policy.pair_probabilities > 0
+    reached, main = reachable(form.graph, np.array([bool(p) for p in form.initial]), used), evaluation.policy.choice
+    if not form.goal.any():
+        raise Unsupported("totals with constraints have proofs in fractions where there is a goal to be reached")
+    usual = np.zeros(len(form.rows), dtype=np.bool_)
+    usual[main] = True
+    for among in (usual, used | ~reached[form.graph.pair_states], np.ones(len(form.rows), dtype=np.bool_)):
+        lengths, choice = steps_to(form.graph, form.goal, among)
+        if (lengths >= 0).all():
+            return np.where(form.goal, main, choice)
+    raise Unsupported("from some states no policy reaches the goal; they are worth minus infinity")
 
 
 def _guesses(
@@ -81,47 +98,75 @@ def _guesses(
 def _try(form: ExactForm, choice: list[int], extras: list[int], binding: list[int]) -> ProvedBasis | None:
     """Solve a basis and check every condition of optimality; states without mass may change their action."""
     for _ in range(MOST_REPAIRS):
+        try:
+            basis = _Basis.of(form, choice, extras, binding)
+        except ZeroDivisionError:  # the mended choice never reaches the goal
+            return None
+        better = None if basis is None else _mended(form, choice, basis.short, basis.occupancy)
+        if basis is None or better is None:
+            return None
+        if better == choice:
+            return basis.proved(choice)
+        choice = better
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Basis:
+    """What a basis amounts to: the numbers that its proof consists of."""
+
+    form: ExactForm
+    optimum: Number
+    values: list[Number]  # [S]
+    prices: dict[str, Number]  # of the limits that bind
+    occupancy: dict[int, Number]
+    short: list[Number]  # [pairs]
+
+    @classmethod
+    def of(cls, form: ExactForm, choice: list[int], extras: list[int], binding: list[int]) -> _Basis | None:
+        """Solve for masses and prices; None where they are not those of an occupancy that keeps the limits."""
         chain = ExactChain.of_choice(form, choice)
         rows = [form.rewards, *(limit.row for limit in form.limits)]
         worths = [chain.worth([row[pair] for pair in choice]) for row in rows]
         falls = [residuals(form, row, worth) for row, worth in zip(rows, worths, strict=True)]
-        masses = _solve([[falls[k + 1][e] for e in extras] for k in binding], [-worths[k + 1].gain for k in binding])
+        over = [worth.gain - limit.bound for worth, limit in zip(worths[1:], form.limits, strict=True)]
+        masses = _solve([[falls[k + 1][e] for e in extras] for k in binding], [-over[k] for k in binding])
         prices = _solve([[falls[k + 1][e] for k in binding] for e in extras], [falls[0][e] for e in extras])
         if masses is None or prices is None or any(mass < 0 for mass in masses):
             return None
         if any(price < 0 and not form.limits[k].equal for k, price in zip(binding, prices, strict=True)):
             return None
         for k, limit in enumerate(form.limits):
-            excess = worths[k + 1].gain + sum(x * falls[k + 1][e] for x, e in zip(masses, extras, strict=True))
+            excess = over[k] + sum(x * falls[k + 1][e] for x, e in zip(masses, extras, strict=True))
             if excess > 0 or (limit.equal and excess != 0):
                 return None
-        charged = [list(falls[k + 1]) for k in binding]
-        short = [
-            falls[0][pair] - sum(y * fall[pair] for y, fall in zip(prices, charged, strict=True))
-            for pair in range(len(form.rows))
-        ]
         fixed = dict(zip(extras, masses, strict=True))
         occupancy = {**dict(zip(choice, chain.occupancy(fixed), strict=True)), **fixed}
         if min(occupancy.values()) < 0:
             return None
-        better = _mended(form, choice, short, occupancy)
-        if better is None:
-            return None
-        if better == choice:
-            values = [
-                v - sum(y * worths[k + 1].values[s] for y, k in zip(prices, binding, strict=True))
-                for s, v in enumerate(worths[0].values)
-            ]
-            optimum = worths[0].gain - sum(y * worths[k + 1].gain for y, k in zip(prices, binding, strict=True))
-            multipliers = {limit.name: Fraction(0) for limit in form.limits}
-            multipliers |= {form.limits[k].name: to_fraction(y) for k, y in zip(binding, prices, strict=True)}
-            found = {pair: to_fraction(mass) for pair, mass in occupancy.items() if mass}
-            proof = ExactProof(
-                to_fraction(form.sign * optimum), tuple(to_fraction(form.sign * v) for v in values), multipliers, found
-            )
-            return ProvedBasis(proof, _policy(form, choice, found), [float(to_fraction(x)) for x in short])
-        choice = better
-    return None
+
+        def priced(own: Number, others: list[Number]) -> Number:
+            return own - sum(y * other for y, other in zip(prices, others, strict=True))
+
+        short = [
+            0 * form.rest if form.goal[state] else priced(falls[0][pair], [falls[k + 1][pair] for k in binding])
+            for pair, state in enumerate(form.states)
+        ]
+        values = [priced(v, [worths[k + 1].values[s] for k in binding]) for s, v in enumerate(worths[0].values)]
+        named = {form.limits[k].name: y for k, y in zip(binding, prices, strict=True)}
+        return cls(form, priced(worths[0].gain, [over[k] for k in binding]), values, named, occupancy, short)
+
+    def proved(self, choice: list[int]) -> ProvedBasis:
+        """The proof, where no pair could do better."""
+        form, states = self.form, self.form.states
+        multipliers = {limit.name: to_fraction(self.prices.get(limit.name, 0 * form.rest)) for limit in form.limits}
+        found = {pair: to_fraction(x) for pair, x in self.occupancy.items() if x and not form.goal[states[pair]]}
+        values = [
+            to_fraction(form.sign * form.boundary if end else form.sign * value)
+            for value, end in zip(self.values, form.goal, strict=True)
+        ]
+        proof = ExactProof(to_fraction(form.sign * self.optimum), tuple(values), multipliers, found)
+        return ProvedBasis(proof, _policy(form, choice, found), [float(to_fraction(x)) for x in self.short])
 
 
 def _solve(rows: list[list[Number]], rhs: list[Number]) -> list[Number] | None:

@@ -27,7 +27,7 @@ class Worth:
     Attributes
     ----------
     gain : fmpq
-        The normalised objective: (1 − γ) μ0·V, or the average per period.
+        The objective: (1 − γ) μ0·V, the average per period, or the total μ0·V.
     values : list of fmpq [S]
         V; relative values h for the average.
     """
@@ -66,8 +66,9 @@ class ExactChain:
 
     @cached_property
     def _others(self) -> list[int]:
-        """The states solved for: all, but for the pinned one of an undiscounted chain."""
-        return [s for s in range(self.form.n_states) if s != self._pinned]
+        """The states solved for: all, but for the pinned one of an undiscounted chain and those of a goal."""
+        goal = self.form.goal
+        return [s for s in range(self.form.n_states) if s != self._pinned and not goal[s]]
 
     @cached_property
     def _factors(self) -> SparseElimination:
@@ -75,16 +76,17 @@ class ExactChain:
         flows, leave = [], []
         for state in self._others:
             flow = dict(self.flows[state])
-            gone = flow.pop(self._pinned, 0) if self._pinned is not None else 0
-            flows.append({position[target]: rate for target, rate in flow.items()})
-            leave.append(self.form.rest + gone)
-        return SparseElimination(flows, leave, _solve_dense)
+            gone = sum((rate for target, rate in flow.items() if target not in position), self.form.rest)
+            flows.append({position[target]: rate for target, rate in flow.items() if target in position})
+            leave.append(gone)
+        return SparseElimination(flows, leave, solve_dense)
 
     def worth(self, earned: list[Number]) -> Worth:
         """What rewards [S] amount to."""
         if self._pinned is None:
-            values = self._factors.columns(earned)
-            return Worth(self.form.rest * _dot(self.form.initial, values), values)
+            values = self._spread(self._factors.columns([earned[s] for s in self._others]))
+            gain = _dot(self.form.initial, values)
+            return Worth(gain if self.form.total else self.form.rest * gain, values)
         sums = self._spread(self._factors.columns([earned[s] for s in self._others]))
         times = self._spread(self._factors.columns([self.form.discount for _ in self._others]))
         onward = self.flows[self._pinned]
@@ -95,14 +97,14 @@ class ExactChain:
     def occupancy(self, fixed: Mapping[int, Number] = MappingProxyType({})) -> list[Number]:
         """Mass of each state, [S], on the chain, when pairs outside of it have the masses given."""
         form, zero = self.form, 0 * self.form.discount
-        source = [form.rest * p for p in form.initial]
+        source = [p if form.total else form.rest * p for p in form.initial]
         for pair, mass in fixed.items():
             flow = pair_flow(form, pair)
             source[form.states[pair]] = source[form.states[pair]] - mass * (form.rest + sum(flow.values()))
             for target, rate in flow.items():
                 source[target] = source[target] + mass * rate
         if self._pinned is None:
-            return self._factors.rows(source)
+            return self._spread(self._factors.rows([source[s] for s in self._others]))
         onward = self.flows[self._pinned]
         again = self._spread(self._factors.rows([onward.get(s, zero) for s in self._others]))
         own = self._spread(self._factors.rows([source[s] for s in self._others]))
@@ -112,7 +114,7 @@ class ExactChain:
         return found
 
     def _spread(self, solved: list[Number]) -> list[Number]:
-        """Put the pinned state back, with zero."""
+        """Put the states back that were not solved for, with zero."""
         out = [0 * self.form.discount] * self.form.n_states
         for state, value in zip(self._others, solved, strict=True):
             out[state] = value
@@ -120,18 +122,27 @@ class ExactChain:
 
 
 def residuals(form: ExactForm, rewards: list[Number], worth: Worth) -> list[Number]:
-    """r + γPV − V of every pair (for the average r − λ + Ph − h), [pairs]; differences over one denominator."""
+    """r + γPV − V of every pair (for the average r − λ + Ph − h), [pairs]."""
+    base = [worth.gain if form.average else form.rest * value for value in worth.values]
+    moved = drifts(form, worth.values)
+    return [
+        earned - base[state] + form.discount * drift
+        for earned, state, drift in zip(rewards, form.states, moved, strict=True)
+    ]
+
+
+def drifts(form: ExactForm, values: list[Number]) -> list[Number]:
+    """Σ p (V' − V) of every pair, [pairs]; differences over one denominator."""
     flint = load_flint()
     fmpq, unit = flint.fmpq, flint.fmpz(1)
-    for value in worth.values:
+    for value in values:
         unit = unit.lcm(value.q)
-    tops = [value.p * (unit // value.q) for value in worth.values]
-    base = [worth.gain if form.average else form.rest * value for value in worth.values]
+    tops = [value.p * (unit // value.q) for value in values]
     out = []
-    for pair, (targets, weights, row_unit) in enumerate(form.rows):
-        here = tops[form.states[pair]]
+    for state, (targets, weights, row_unit) in zip(form.states, form.rows, strict=True):
+        here = tops[state]
         moved = sum((w * (tops[t] - here) for t, w in zip(targets, weights, strict=True)), flint.fmpz(0))
-        out.append(rewards[pair] - base[form.states[pair]] + form.discount * fmpq(moved, row_unit * unit))
+        out.append(fmpq(moved, row_unit * unit))
     return out
 
 
@@ -139,7 +150,8 @@ def _dot(left: list[Number], right: list[Number]) -> Number:
     return sum((x * y for x, y in zip(left, right, strict=True)), 0 * left[0])
 
 
-def _solve_dense(rows: list[list[Number]], rhs: list[Number]) -> list[Number]:
+def solve_dense(rows: list[list[Number]], rhs: list[Number]) -> list[Number]:
+    """Solve a dense system in the arithmetic of its numbers; raises `Unsupported` where it is too large."""
     size, flint = len(rows), load_flint()
     matrix = flint.arb_mat if isinstance(rhs[0], flint.arb) or isinstance(rows[0][0], flint.arb) else flint.fmpq_mat
     if size > MOST_DENSE:
@@ -163,7 +175,7 @@ def _recurrent_state(form: ExactForm, used: BoolArray) -> int:
     classes = closed_classes(form.graph, used)
     if classes.count > 1:
         raise Unsupported(
-            f"exact arithmetic for the average criterion needs one recurrent class; a policy met has {classes.count}. "
-            "Ask a discounted question with a discount near 1."
+            "averages with constraints have proofs in fractions where policies have one recurrent class; one met has "
+            f"{classes.count}."
         )
     return int(np.argmax(classes.label == 0))

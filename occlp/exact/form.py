@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from math import lcm
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from occlp._typing import BoolArray
 from occlp.graph import TransitionGraph
 from occlp.model.exact import exact_numbers
 from occlp.problem import Problem
@@ -36,10 +38,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ExactLimit:
-    """A constraint as a row g·d ≤ 0 (or = 0), in the user's units."""
+    """A constraint as a row g·d ≤ b (or = b), in the user's units; b is 0 where occupancies sum to one."""
 
     name: str
     row: list[Number]  # [pairs]
+    bound: Number
     equal: bool
 
 
@@ -54,10 +57,16 @@ class ExactForm:
     start, states : list of int [S + 1], [pairs]
     rows : list of Row [pairs]
     rewards : list of fmpq [pairs]
+        Nothing in a goal; where the question is whether it is reached, the probability of moving into it.
     discount, rest : fmpq
-        γ and 1 − γ; 1 and 0 for the average.
+        γ and 1 − γ; 1 and 0 for averages and totals.
     initial : list of fmpq [S]
         Divided by its sum.
+    total : bool
+        Whether visits are counted until the goal is reached.
+    goal : BoolArray [S]
+    boundary : fmpq
+        What the goal is worth to those who begin there: ±1 where the question is whether it is reached, else 0.
     limits : list of ExactLimit
     notes : tuple of str
         How the numbers given were read where they leave a choice.
@@ -71,6 +80,9 @@ class ExactForm:
     discount: Number
     rest: Number
     initial: list[Number]
+    total: bool
+    goal: BoolArray
+    boundary: Number
     limits: list[ExactLimit]
     notes: tuple[str, ...]
 
@@ -89,8 +101,8 @@ class ExactForm:
 
     @property
     def average(self) -> bool:
-        """Whether nothing is discounted."""
-        return not self.rest
+        """Whether rewards are averaged over the periods."""
+        return not self.rest and not self.total
 
 
 def exact_form(problem: Problem) -> ExactForm:
@@ -125,7 +137,15 @@ def _read(problem: Problem) -> ExactForm:
         weights = (flint.fmpz(p.numerator * (unit // p.denominator)) for _, p in away)
         rows.append(Row(tuple(target for target, _ in away), tuple(weights), flint.fmpz(unit)))
     mass = sum(numbers.initial, Fraction(0))
-    rewards = [Fraction(0)] * mdp.n_pairs if problem.utility is not None else numbers.rewards
+    rewards = list(numbers.rewards)
+    if problem.utility is not None:
+        rewards = [Fraction(0)] * mdp.n_pairs
+    elif problem.objective == "reach":  # what is earned is the probability of moving into the goal
+        goal, moves = problem.goal_states, numbers.transitions
+        spans = (range(first, last) for first, last in pairwise(indptr))
+        rewards = [sum((moves[k] for k in span if goal[targets[k]]), Fraction(0)) for span in spans]
+    if problem.goal is not None:  # and nothing any more in the goal
+        rewards = [Fraction(0) if problem.goal_states[s] else r for s, r in zip(states, rewards, strict=True)]
     return ExactForm(
         sign=sign,
         start=mdp.pairs.start.tolist(),
@@ -135,6 +155,9 @@ def _read(problem: Problem) -> ExactForm:
         discount=to_rational(gamma),
         rest=to_rational(1 - gamma),
         initial=[to_rational(p / mass) for p in numbers.initial],
+        total=problem.criterion == "total",
+        goal=problem.goal_states,
+        boundary=to_rational(sign * Fraction(problem.objective == "reach")),
         limits=_limits(problem, 1 - gamma),
         notes=_notes(problem, defects, mass),
     )
@@ -142,10 +165,14 @@ def _read(problem: Problem) -> ExactForm:
 
 def _limits(problem: Problem, rest: Fraction) -> list[ExactLimit]:
     numbers, limits = exact_numbers(problem.mdp), []
+    total = problem.criterion == "total"
+    ended = problem.goal_states[problem.mdp.pairs.states].tolist()
     for name, limit in problem.limits.items():
         side, bound = -1 if limit.relation == ">=" else 1, Fraction(limit.bound)
-        coefficients = limit.expression.fractions(problem.mdp, numbers, rest)
-        limits.append(ExactLimit(name, [to_rational(side * (c - bound)) for c in coefficients], limit.relation == "=="))
+        costs = limit.expression.fractions(problem.mdp, numbers, Fraction(1) if total else rest)
+        row = [Fraction(0) if end else c - (0 if total else bound) for c, end in zip(costs, ended, strict=True)]
+        beside = to_rational(side * bound if total else Fraction(0))
+        limits.append(ExactLimit(name, [to_rational(side * c) for c in row], beside, limit.relation == "=="))
     return limits
 
 

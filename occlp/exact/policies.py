@@ -43,9 +43,8 @@ def evaluate_exactly(form: ExactForm, choice: list[int]) -> ExactEvaluation:
 def exact_policy_iterations(form: ExactForm, choice: list[int]) -> Iterator[ExactEvaluation]:
     """Yield evaluations until no action improves (Howard 1960); the last one is optimal.
 
-    Each policy is better than the one before, so none comes back and the method ends. Undiscounted, with
-    one recurrent class, either the gain grows or, at the same gain, the relative values of transient states
-    (Puterman 2005, section 8.6).
+    Each policy is better than the one before, so none comes back and the method ends. Discounted questions;
+    averages are in `occlp.exact.gains`.
     """
     while True:
         found = evaluate_exactly(form, choice)

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from occlp.errors import Unsupported
-from occlp.exact.chain import _solve_dense
+from occlp.exact.chain import solve_dense
 from occlp.exact.elimination import SparseElimination
 from occlp.exact.form import ExactForm, Number, exact_form
 from occlp.problem import Problem
@@ -33,34 +33,35 @@ class ExactTotal:
     choice : list of int [S]
         The pair taken in each state.
     optimum : fmpq
-    values : list of fmpq [S]
+    values : list of (fmpq or None) [S]
+        None where the goal cannot be reached almost surely.
     changes : int
         How often fractions changed the policy that doubles had found.
     """
 
     choice: list[int]
     optimum: Number
-    values: list[Number]
+    values: list[Number | None]
     changes: int
 
 
 def optimal_total(problem: Problem) -> ExactTotal:
     """Solve a total without constraints in rationals.
 
-    Raises `Unsupported` with constraints, where some state has no finite value, and where policies never end.
+    Raises `Unsupported` where policies never end, and where a state has no finite value although there is no goal
+    that must be reached.
     """
-    if problem.limits:
-        raise Unsupported("totals with constraints have no proof in fractions.")
     total = formulate_total(problem)
     reduction = reduction_of(total)
-    if not reduction.kept.all():
+    kept = reduction.kept.tolist()
+    if reduction.losing.any() or not (total.proper or all(kept)):
         raise Unsupported("from some states no policy ends well; they are worth minus infinity, which is no fraction.")
     form = exact_form(problem)
     nodes = _Nodes.of(form, reduction, reach=problem.objective == "reach")
     steps = list(nodes.improve(_nearly(reduction)))
     values, choice = steps[-1]
-    found = [values[node] for node in reduction.quotient.nodes]
-    optimum = sum((p * v for p, v in zip(form.initial, found, strict=True)), 0 * form.rest)
+    found = [values[node] if good else None for node, good in zip(reduction.quotient.nodes, kept, strict=True)]
+    optimum = sum((p * v for p, v in zip(form.initial, found, strict=True) if p), 0 * form.rest)
     return ExactTotal(reduction.lift(np.array(choice, dtype=np.int32)).tolist(), optimum, found, len(steps) - 1)
 
 
@@ -141,6 +142,6 @@ class _Nodes:
             rhs.append(sum((rate * self.ends[t] for t, rate in flow.items() if fixed[t]), total))
         values = list(self.ends)
         if inner:
-            for node, value in zip(inner, SparseElimination(flows, leave, _solve_dense).columns(rhs), strict=True):
+            for node, value in zip(inner, SparseElimination(flows, leave, solve_dense).columns(rhs), strict=True):
                 values[node] = value
         return values

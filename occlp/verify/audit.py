@@ -89,11 +89,15 @@ def check_certificate(problem: Problem, policy: Policy, certificate: Certificate
         raise AuditFailed("the certificate belongs to another problem: the fingerprints differ.")
     _check_policy(mdp, policy)
     check_proof(problem, policy, certificate)
+    proof = certificate.proof
     if problem.criterion == "total":
-        if certificate.proof is None:
+        if proof is None or certificate.unending:
             check_total(problem, policy, certificate)
         return
     _check_plain_claims(problem, certificate)
+    if proof is not None and proof.gains:  # the doubles beside it are those of the proof, which says more
+        check_sensitivity(problem, certificate)
+        return
     sign = 1 if problem.sense == "maximize" else -1
     values = _signed(sign, certificate.values, certificate.values_low, mdp.n_states)
     own = _signed(sign, certificate.policy_values, certificate.policy_values_low, mdp.n_states)

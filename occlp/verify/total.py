@@ -17,9 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
-from scipy.sparse import csgraph
 
 from occlp.errors import AuditFailed
+from occlp.verify.paths import (
+    certain_to_reach,
+    chain_of,
+    end_components,
+    forward,
+    is_proper,
+    leads_into,
+    reached_from,
+)
 from occlp.verify.terms import Real
 
 if TYPE_CHECKING:
@@ -46,7 +54,7 @@ def check_total(problem: Problem, policy: Policy, certificate: Certificate) -> N
     own = sign * np.asarray(certificate.policy_values).astype(Real)
     if any(array.shape != (problem.mdp.n_states,) or np.isnan(array).any() for array in (values, own)):
         raise AuditFailed("the certificate's values are not one number a state.")
-    if short is not None and (not problem.limits or (np.isneginf(values).any() and not _proper(problem))):
+    if short is not None and (not problem.limits or (np.isneginf(values).any() and not is_proper(problem))):
         raise AuditFailed("infeasibility follows from prices of constraints, not from values of −∞.")
     weights, bounds = _prices(problem, certificate)
     rewards = _rewards(problem) * (short is None)
@@ -101,7 +109,7 @@ def _upper(problem: Problem, values: Any, rewards: Any, boundary: int) -> Any:
     if (values[goal] != boundary).any():
         raise AuditFailed(f"the values are not {boundary} at the goal.")
     lost = values == -np.inf
-    leads_to_lost = _some(mdp, lost)
+    leads_to_lost = leads_into(mdp, lost)
     _check_lost(problem, lost)
     if (lost & (mdp.initial > 0)).any():
         return Real(-np.inf)
@@ -111,9 +119,9 @@ def _upper(problem: Problem, values: Any, rewards: Any, boundary: int) -> Any:
     if worst.max(initial=-1) > 0:
         pair = int(np.argmax(worst))
         raise AuditFailed(f"V < r + PV by {float(worst[pair])} at {mdp.pairs.describe(pair)}: V bounds nothing.")
-    if not _proper(problem):
+    if not is_proper(problem):
         tight = counted & (scores + doubt >= -doubt)
-        staying = _end_components(mdp, tight)
+        staying = end_components(mdp, tight)
         if (values[staying] < 0).any():
             raise AuditFailed("a policy may stay for ever, at no loss, where the values are negative.")
     return (mdp.initial.astype(Real) * np.where(lost, 0, values)).sum()
@@ -127,31 +135,19 @@ def _check_lost(problem: Problem, lost: Any) -> None:
     states = mdp.pairs.states
     live = ~goal[states]
     ends = goal.copy()
-    if not _proper(problem):
+    if not is_proper(problem):
         idle = live & (_rewards(problem) == 0)
         for limit in problem.limits.values():
             idle &= problem.coefficients(limit) == 0
-        ends |= _end_components(mdp, idle)
-    certain = np.ones(mdp.n_states, dtype=np.bool_)
-    while True:  # the greatest set from which the ends can be approached without leaving it
-        inside = live & certain[states] & ~_some(mdp, ~certain)
-        reach = ends & certain
-        while True:
-            more = reach.copy()
-            more[states[inside & _some(mdp, reach)]] = True
-            if (more == reach).all():
-                break
-            reach = more
-        if (reach == certain).all():
-            break
-        certain = reach
-    reached = _forward(mdp, mdp.initial > 0, live)
+        ends |= end_components(mdp, idle)
+    certain = certain_to_reach(mdp, ends, live)
+    reached = forward(mdp, mdp.initial > 0, live)
     if (lost & certain & reached).any():
         raise AuditFailed("the values say −∞ where some policy ends well.")
-    if not _proper(problem):
-        among = live & lost[states] & ~_some(mdp, ~lost) & reached[states]
+    if not is_proper(problem):
+        among = live & lost[states] & ~leads_into(mdp, ~lost) & reached[states]
         sign = 1 if problem.sense == "maximize" else -1
-        among &= _end_components(mdp, among)[states]
+        among &= end_components(mdp, among)[states]
         if (sign * _rewards(problem)[among] > 0).any() and not _loses(mdp, among, sign * _rewards(problem)):
             raise AuditFailed("the values say −∞ where a policy may earn for ever.")
 
@@ -166,7 +162,7 @@ def _lower(problem: Problem, policy: Policy, values: Any, rewards: Any, boundary
     ends = closed[labels] & reached
     states, used = mdp.pairs.states, policy.pair_probabilities > 0
     stays = ends & ~goal
-    if stays.any() and (_proper(problem) or (rewards[used & stays[states]] != 0).any()):
+    if stays.any() and (is_proper(problem) or (rewards[used & stays[states]] != 0).any()):
         raise AuditFailed("the policy does not end almost surely: it stays for ever outside the goal.")
     inner = reached & ~ends
     if not np.isfinite(values[inner]).all():
@@ -198,7 +194,7 @@ def _check_unending(problem: Problem, policy: Policy) -> None:
         if mass @ rewards[inside] > 1e-9 * (np.abs(mass) @ np.abs(rewards[inside])):
             lost = np.zeros(mdp.n_states, dtype=np.bool_)
             lost[inside] = True
-            if _proper(problem):
+            if is_proper(problem):
                 try:
                     _check_lost(problem, lost)
                 except AuditFailed:  # it is not lost: the goal can still be reached from there
@@ -223,10 +219,6 @@ def _loses(mdp: Any, among: Any, rewards: Any) -> bool:
     return bool((scores + doubt)[pairs].max() < 0)
 
 
-def _proper(problem: Problem) -> bool:
-    return problem.goal is not None and problem.objective == "reward"
-
-
 def _residuals(mdp: Any, values: Any, rewards: Any) -> tuple[Any, Any]:
     """r + Σ p (V' − V) of every pair in extended precision, and its rounding; both [pairs]."""
     matrix = mdp.transitions
@@ -235,65 +227,3 @@ def _residuals(mdp: Any, values: Any, rewards: Any) -> tuple[Any, Any]:
     moved = np.add.reduceat(steps, matrix.indptr[:-1])
     size = np.add.reduceat(np.abs(steps), matrix.indptr[:-1])
     return rewards + moved, (np.diff(matrix.indptr) + 4) * FINE * (size + np.abs(rewards) * (size > 0))
-
-
-def _some(mdp: Any, mask: Any) -> Any:
-    """Pairs that may lead to one of the states, [pairs]."""
-    matrix = mdp.transitions
-    hits = mask[matrix.indices] & (matrix.data > 0)
-    return np.add.reduceat(hits.astype(np.int64), matrix.indptr[:-1]) > 0
-
-
-def chain_of(problem: Problem, policy: Policy) -> tuple[Any, Any, Any]:
-    """Transitions of the policy, where the goal is never left; strong components and which are closed."""
-    mdp = problem.mdp
-    kernel = sparse.csr_array(
-        (policy.pair_probabilities, (mdp.pairs.states, np.arange(mdp.n_pairs))), shape=(mdp.n_states, mdp.n_pairs)
-    )
-    stop = sparse.diags_array(problem.goal_states.astype(float))
-    go = sparse.diags_array((~problem.goal_states).astype(float))
-    chain = sparse.csr_array(go @ (kernel @ mdp.transitions) + stop)
-    chain.eliminate_zeros()
-    count, labels = csgraph.connected_components(chain, directed=True, connection="strong")
-    coo = sparse.coo_array(chain)
-    closed = np.ones(count, dtype=np.bool_)
-    closed[labels[coo.row[labels[coo.row] != labels[coo.col]]]] = False
-    return chain, labels, closed
-
-
-def reached_from(chain: Any, start: Any) -> Any:
-    """States, [S], that a chain reaches from some states."""
-    reached = np.asarray(start).copy()
-    while True:
-        more = reached | (np.asarray(chain.T @ reached.astype(float)).ravel() > 0)
-        if (more == reached).all():
-            return reached
-        reached = more
-
-
-def _forward(mdp: Any, start: Any, usable: Any) -> Any:
-    """States that some policy reaches from the start by the pairs given, [S]."""
-    rows = np.repeat(np.arange(mdp.n_pairs), np.diff(mdp.transitions.indptr))
-    edges = usable[rows] & (mdp.transitions.data > 0)
-    shape = (mdp.n_states, mdp.n_states)
-    ends = (mdp.pairs.states[rows[edges]], mdp.transitions.indices[edges])
-    return reached_from(sparse.csr_array((np.ones(int(edges.sum())), ends), shape=shape), start)
-
-
-def _end_components(mdp: Any, usable: Any) -> Any:
-    """States inside the maximal end components of some pairs, [S]."""
-    states, usable = mdp.pairs.states, np.asarray(usable).copy()
-    rows = np.repeat(np.arange(mdp.n_pairs), np.diff(mdp.transitions.indptr))
-    while True:
-        edges = usable[rows] & (mdp.transitions.data > 0)
-        ends = (states[rows[edges]], mdp.transitions.indices[edges])
-        graph = sparse.csr_array((np.ones(len(ends[0])), ends), shape=(mdp.n_states, mdp.n_states))
-        labels = csgraph.connected_components(graph, directed=True, connection="strong")[1]
-        alive = np.zeros(mdp.n_states, dtype=np.bool_)
-        alive[states[usable]] = True
-        astray = (labels[mdp.transitions.indices] != labels[states[rows]]) | ~alive[mdp.transitions.indices]
-        astray &= mdp.transitions.data > 0
-        leaves = np.add.reduceat(astray.astype(np.int64), mdp.transitions.indptr[:-1]) > 0
-        if not (usable & leaves).any():
-            return alive
-        usable &= ~leaves

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from occlp.errors import AuditFailed
-from occlp.verify.total import chain_of, reached_from
+from occlp.verify.paths import chain_of, reached_from
 
 if TYPE_CHECKING:
     from occlp.problem import Problem

@@ -1,23 +1,32 @@
 """Audit of exact proofs of totals, in fractions and without any tolerance.
 
-With ρ = r + PV − V from the fractions of the proof, for rewards to be maximised and V at the goal fixed:
+With ρ = r − y·g + PV − V from the fractions of the proof, for rewards to be maximised and V at the goal fixed:
 
-* ρ ≤ 0 on every pair outside the goal, and μ0·V = λ: no policy that ends earns more. Without a goal that must be
-  reached a policy may also stay where ρ = 0 for ever; there V ≥ 0 is asked.
-* ρ = 0 wherever the policy goes, until it ends: in the goal, or where it earns nothing and V = 0. So it earns λ.
+* ρ ≤ 0 on every pair outside the goal: no policy that ends earns more than μ0·V. V may be −∞ (none) where a search
+  of the graph finds that the goal cannot be reached almost surely. Without a goal that must be reached a policy
+  may also stay where ρ = 0 for ever; there V ≥ 0 is asked.
+* ρ = 0 wherever the policy goes, until it ends: in the goal, or where it earns nothing and V = 0. So it earns μ0·V.
+* that there is no bound: masses that flow in a circle, which some policy reaches, and which earns.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from occlp.errors import AuditFailed
-from occlp.model.exact import exact_numbers
-from occlp.verify.total import _end_components, _proper, chain_of, reached_from
+from occlp.verify.exact_question import ZERO, ExactQuestion
+from occlp.verify.paths import (
+    certain_to_reach,
+    chain_of,
+    end_components,
+    forward,
+    is_proper,
+    leads_into,
+    reached_from,
+)
 
 if TYPE_CHECKING:
     from occlp.policy import Policy
@@ -25,45 +34,39 @@ if TYPE_CHECKING:
     from occlp.proof import ExactProof
 
 
-def check_total_proof(problem: Problem, policy: Policy, proof: ExactProof) -> None:
-    """Check an exact proof of a total; raises `AuditFailed`."""
-    if problem.limits or proof.multipliers or proof.occupancy:
-        raise AuditFailed("there are no exact proofs for totals with constraints.")
-    mdp, goal = problem.mdp, problem.goal_states
-    numbers, sign = exact_numbers(mdp), 1 if problem.sense == "maximize" else -1
-    boundary = Fraction(problem.objective == "reach")
-    values = [sign * value for value in proof.values]
-    if any(values[s] != sign * boundary for s in np.flatnonzero(goal).tolist()):
+def total_scores(
+    problem: Problem, question: ExactQuestion, values: list[Fraction | None], charged: list[Fraction], *, ends: bool
+) -> list[Fraction | None]:
+    """ρ of every pair, None where it does not count, [pairs]; raises where V can bound nothing.
+
+    `ends` is false where only the limits matter, and an end is worth nothing.
+    """
+    boundary = question.sign * Fraction(ends and problem.objective == "reach")
+    if any(value != boundary for value, ended in zip(values, question.goal, strict=True) if ended):
         raise AuditFailed(f"the proof's values are not {boundary} at the goal.")
-    mass = sum(numbers.initial, Fraction(0))
-    if sum((p * v for p, v in zip(numbers.initial, proof.values, strict=True)), Fraction(0)) != proof.optimum * mass:
-        raise AuditFailed("the proof's values do not amount to the optimum claimed.")
-    live = ~goal[mdp.pairs.states]
-    scores = _scores(problem, values, sign)
-    if any(scores[pair] > 0 for pair in np.flatnonzero(live).tolist()):
-        raise AuditFailed("the proof's values do not bound every policy by the optimum claimed.")
-    tight = live & np.array([score == 0 for score in scores])
-    if not _proper(problem):
-        staying = np.flatnonzero(_end_components(mdp, tight)).tolist()
-        if any(values[s] < 0 for s in staying):
+    _check_lost(problem, np.array([value is None for value in values]))
+    scores: list[Fraction | None] = [None] * len(charged)
+    for pair, drift in enumerate(question.drifts(values)):
+        if drift is not None and not question.goal[question.states[pair]]:
+            scores[pair] = charged[pair] + drift
+    if not is_proper(problem):
+        staying = end_components(problem.mdp, np.array([score == 0 for score in scores]))
+        if any((values[s] or ZERO) < 0 for s in np.flatnonzero(staying).tolist()):
             raise AuditFailed("a policy may stay for ever, at no loss, where the proof's values are negative.")
-    _check_attained(problem, policy, values, tight)
-
-
-def _scores(problem: Problem, values: list[Fraction], sign: int) -> list[Fraction]:
-    """ρ of every pair, [pairs]; what does not leave a state stays."""
-    mdp = problem.mdp
-    numbers, targets = exact_numbers(mdp), mdp.transitions.indices.tolist()
-    states, scores = mdp.pairs.states.tolist(), []
-    for pair, (first, last) in enumerate(pairwise(mdp.transitions.indptr.tolist())):
-        here = values[states[pair]]
-        earned = Fraction(0) if problem.objective == "reach" else sign * Fraction(numbers.rewards[pair])
-        moves = (numbers.transitions[k] * (values[targets[k]] - here) for k in range(first, last))
-        scores.append(sum(moves, earned))
     return scores
 
 
-def _check_attained(problem: Problem, policy: Policy, values: list[Fraction], tight: np.ndarray) -> None:
+def _check_lost(problem: Problem, lost: Any) -> None:
+    """Raise unless no policy reaches the goal almost surely from the states without a value."""
+    if not lost.any():
+        return
+    if not is_proper(problem):
+        raise AuditFailed("the proof lacks values, and there is no goal that must be reached.")
+    if (lost & _certain(problem)).any():
+        raise AuditFailed("the proof lacks values where some policy reaches the goal.")
+
+
+def check_ending(problem: Problem, policy: Policy, question: ExactQuestion, proof: ExactProof, tight: Any) -> None:
     """The policy goes where the values are equations, and ends where they are what the end is worth."""
     mdp, goal = problem.mdp, problem.goal_states
     chain, labels, closed = chain_of(problem, policy)
@@ -72,5 +75,59 @@ def _check_attained(problem: Problem, policy: Policy, values: list[Fraction], ti
     if (used & reached[mdp.pairs.states] & ~tight).any():
         raise AuditFailed("the policy does not attain the optimum claimed.")
     stays = np.flatnonzero(reached & closed[labels])
-    if len(stays) and (_proper(problem) or any(values[s] != 0 for s in stays.tolist())):
+    if len(stays) and (is_proper(problem) or any(proof.values[s] != 0 for s in stays.tolist())):
         raise AuditFailed("the policy does not end almost surely: it stays for ever outside the goal.")
+
+
+def leads_to_goal(problem: Problem, pairs: list[int]) -> Any:
+    """States, [S], from which some of the pairs lead to the goal."""
+    mdp, found = problem.mdp, problem.goal_states.copy()
+    kept = np.zeros(mdp.n_pairs, dtype=np.bool_)
+    kept[pairs] = True
+    while True:
+        more = found.copy()
+        more[mdp.pairs.states[kept & leads_into(mdp, found)]] = True
+        if (more == found).all():
+            return found
+        found = more
+
+
+def check_circulation(problem: Problem, policy: Policy, proof: ExactProof, question: ExactQuestion) -> None:
+    """That a total has no bound: masses that flow in a circle and earn, on pairs that some policy reaches.
+
+    Where a goal must be reached, on the way to the circle and in it the goal stays within reach.
+    """
+    mdp, masses = problem.mdp, proof.occupancy
+    if problem.criterion != "total" or problem.objective == "reach" or proof.values or proof.multipliers:
+        raise AuditFailed("the proof is not one of a total without a bound.")
+    if not masses or not all(0 <= pair < mdp.n_pairs and mass > 0 for pair, mass in masses.items()):
+        raise AuditFailed("the proof's circle names pairs that do not exist, or masses that are not positive.")
+    surplus = [ZERO] * mdp.n_states
+    for pair, mass in masses.items():
+        for target, p in question.moves[pair]:
+            surplus[target] += mass * p
+            surplus[question.states[pair]] -= mass * p
+    live = ~problem.goal_states[mdp.pairs.states]
+    if any(surplus) or not live[list(masses)].all():
+        raise AuditFailed("the proof's masses do not flow in a circle outside the goal.")
+    if not sum((mass * question.rewards[pair] for pair, mass in masses.items()), ZERO) > 0:
+        raise AuditFailed("the proof's circle earns nothing.")
+    usable = live.copy()
+    if is_proper(problem):
+        certain = _certain(problem)
+        usable &= certain[mdp.pairs.states] & ~leads_into(mdp, ~certain)
+        if (~certain & (mdp.initial > 0)).any():
+            raise AuditFailed("no policy reaches the goal: there is no total without a bound.")
+    reached = forward(mdp, mdp.initial > 0, usable)
+    if not (reached[mdp.pairs.states] & usable)[list(masses)].all():
+        raise AuditFailed("the proof's circle cannot be reached.")
+    chain, labels, closed = chain_of(problem, policy)
+    own = closed[labels] & reached_from(chain, mdp.initial > 0)
+    if not own[mdp.pairs.states[list(masses)]].any():
+        raise AuditFailed("the policy does not end up in the proof's circle.")
+
+
+def _certain(problem: Problem) -> Any:
+    """States, [S], from which some policy reaches the goal almost surely."""
+    mdp = problem.mdp
+    return certain_to_reach(mdp, problem.goal_states, ~problem.goal_states[mdp.pairs.states])

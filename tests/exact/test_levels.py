@@ -10,6 +10,7 @@ from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
+import cvxpy
 import numpy as np
 import pytest
 from helpers import Exact, encloses, exact_objective
@@ -250,10 +251,12 @@ class TestLimitsOfTheLevels:
                 oc.solve(mdp, **arguments)
         assert oc.solve(mdp).status is oc.Status.CERTIFIED
 
-    def test_utilities_are_refused(self):
+    @pytest.mark.parametrize("level", ["interval", "exact"])
+    def test_functions_of_the_user_are_refused(self, level):
         mdp = oc.instances.get("machine-repair")
-        with pytest.raises(oc.Unsupported, match="not LogSum"):
-            oc.solve(oc.Problem(mdp, utility=oc.LogSum(["wear"])), certify="interval")
+        problem = oc.Problem(mdp, utility=oc.Utility(lambda d: cvxpy.sum(cvxpy.sqrt(d))))
+        with pytest.raises(oc.Unsupported, match="Use certify='float'"):
+            oc.solve(problem, certify=level)
 
     def test_methods_without_a_promise_keep_their_policy(self):
         mdp = oc.instances.get("howard-toymaker")
