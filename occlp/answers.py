@@ -15,18 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from occlp.certificate import Certificate
-from occlp.constraints import Atom, Constraint, LinearExpression
-from occlp.errors import InvalidProblem, OccupancyError, Unsupported
+from occlp.encoding import decode_question, encode_question, read_pairs
+from occlp.errors import InvalidProblem, OccupancyError
 from occlp.interop import files
 from occlp.model import MDP
-from occlp.model.exact import shown
-from occlp.plain import plain_array, plain_number, read_json
+from occlp.plain import read_json
 from occlp.policy import Policy
-from occlp.problem import Problem, as_problem, refuse_concave
-from occlp.terms import KL, ConditionalKL, OccupancyEntropy, PolicyEntropy, StateEntropy
+from occlp.problem import Problem, as_problem
 from occlp.verify import check_certificate
 
 if TYPE_CHECKING:
@@ -38,14 +34,6 @@ FORMAT = "occlp-answer"
 VERSION = 1
 #: Larger files are not opened.
 MOST_BYTES = 2**30
-#: Terms that a file can hold; those with a reference policy first.
-TERMS: dict[str, Any] = {
-    "KL": KL,
-    "ConditionalKL": ConditionalKL,
-    "PolicyEntropy": PolicyEntropy,
-    "OccupancyEntropy": OccupancyEntropy,
-    "StateEntropy": StateEntropy,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +75,13 @@ def save_answer(problem: Problem | MDP, result: Result, path: str | os.PathLike[
 
     Raises
     ------
-    Unsupported
-        For utilities other than entropies, and limits on utilities: they are not plain data.
     InvalidModel
         For labels that cannot be written.
+
+    Notes
+    -----
+    The function of an `oc.Utility` is not written, only its name: the certificate has the affine majorant that
+    proves the bound, and that the majorant is one is trusted (``certificate.assumptions``).
 
     Examples
     --------
@@ -109,7 +100,7 @@ def save_answer(problem: Problem | MDP, result: Result, path: str | os.PathLike[
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "question": _encode_question(problem),
+            "question": encode_question(problem),
             "policy": result.policy.pair_probabilities.tolist(),
             "certificate": json.loads(result.certificate.to_json()),
             "model": base64.b64encode(model.read_bytes()).decode(),
@@ -142,8 +133,8 @@ def load_answer(path: str | os.PathLike[str]) -> Answer:
         if content.get("version") != VERSION:
             raise InvalidProblem(f"its version is {content.get('version')!r}; this occlp reads {VERSION}")
         mdp = _read_model(content["model"])
-        problem = _decode_question(mdp, content["question"])
-        policy = Policy.from_pairs(mdp.pairs, _numbers(content["policy"], mdp.n_pairs))
+        problem = decode_question(mdp, content["question"])
+        policy = Policy.from_pairs(mdp.pairs, read_pairs(content["policy"], mdp.n_pairs))
         return Answer(problem, policy, Certificate.from_json(json.dumps(content["certificate"])))
     except (OccupancyError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
         raise InvalidProblem(f"{path} cannot be read as an answer: {type(error).__name__}: {error}.") from None
@@ -160,94 +151,3 @@ def _read_model(text: Any) -> MDP:
         model = Path(folder, "model.npz")
         model.write_bytes(content)
         return files.load(model)
-
-
-def _encode_question(problem: Problem) -> dict[str, Any]:
-    refuse_concave(problem, "answers in files have")
-    goal = np.flatnonzero(problem.goal_states).tolist() if problem.goal is not None else None
-    return {
-        "sense": problem.sense,
-        "criterion": problem.criterion,
-        "objective": problem.objective,
-        "goal": goal,
-        "constraints": {name: _encode_limit(problem, limit) for name, limit in problem.limits.items()},
-        "regularizer": _encode_term(problem.regularizer),
-        "utility": _encode_term(problem.utility),
-    }
-
-
-def _encode_limit(problem: Problem, limit: Constraint) -> dict[str, Any]:
-    terms = []
-    for weight, atom in limit.expression.terms:
-        what = atom.what
-        if atom.kind != "name":  # numbers, one a pair; sets of pairs are ones and zeros
-            alone = LinearExpression(((1.0, Atom(atom.kind, atom.what, total=False)),))
-            what = alone.coefficients(problem.mdp, 1.0).tolist()
-        terms.append([weight, what, atom.total])
-    return {"terms": terms, "relation": limit.relation, "bound": limit.bound, "label": limit.label}
-
-
-def _encode_term(setting: Any) -> dict[str, Any] | None:
-    if setting is None:
-        return None
-    name = type(setting).__name__
-    if name not in TERMS:
-        raise Unsupported(f"{name} cannot be written to a file; rewards, limits, KL and the entropies can.")
-    reference = getattr(setting, "reference", None)
-    return {
-        "kind": name,
-        "strength": setting.strength,
-        "reference": None if reference is None else reference.pair_probabilities.tolist(),
-    }
-
-
-def _decode_question(mdp: MDP, plain: Any) -> Problem:
-    pairs = mdp.pairs
-    goal = plain["goal"]
-    if goal is not None:
-        if not all(type(state) is int and 0 <= state < mdp.n_states for state in goal):
-            raise InvalidProblem(f"the goal {shown(goal)} is not a list of states")
-        goal = [pairs.state_name(state) for state in goal]
-    return Problem(
-        mdp,
-        sense=plain["sense"],
-        criterion=plain["criterion"],
-        constraints={str(name): _decode_limit(mdp, limit) for name, limit in plain["constraints"].items()},
-        regularizer=_decode_term(mdp, plain["regularizer"]),
-        utility=_decode_term(mdp, plain["utility"]),
-        goal=goal,
-        objective=plain["objective"],
-    )
-
-
-def _decode_limit(mdp: MDP, plain: Any) -> Constraint:
-    terms = []
-    for weight, what, total in plain["terms"]:
-        if isinstance(what, str):
-            atom = Atom("name", what, bool(total))
-        else:
-            atom = Atom("array", mdp.pairs.table(_numbers(what, mdp.n_pairs), 0.0), bool(total))
-        terms.append((plain_number(weight, "a weight"), atom))
-    bound = plain_number(plain["bound"], "a bound")
-    if plain["relation"] not in ("<=", ">=", "==") or not np.isfinite(bound):
-        raise InvalidProblem(f"{plain['relation']!r} {bound!r} is not a limit")
-    label = plain["label"]
-    expression = LinearExpression(tuple(terms))
-    return Constraint(expression, plain["relation"], bound, None if label is None else str(label))
-
-
-def _decode_term(mdp: MDP, plain: Any) -> Any:
-    if plain is None:
-        return None
-    kind = TERMS[plain["kind"]]
-    if plain["reference"] is None:
-        return kind(strength=plain["strength"])
-    reference = Policy.from_pairs(mdp.pairs, _numbers(plain["reference"], mdp.n_pairs))
-    return kind(strength=plain["strength"], reference=reference)
-
-
-def _numbers(values: Any, count: int) -> Any:
-    array = plain_array(values, "a list of the file")
-    if len(array) != count:
-        raise InvalidProblem(f"the file has {len(array)} numbers where {count} are needed")
-    return array

@@ -293,7 +293,12 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
 
 
 def _assumptions(problem: Problem) -> tuple[str, ...]:
-    assumed = ["double precision, rounding bounded"]
+    return ("double precision, rounding bounded", *trusted(problem))
+
+
+def trusted(problem: Problem) -> tuple[str, ...]:
+    """What is taken for granted of the functions of the user."""
+    assumed = []
     if isinstance(problem.utility, Utility):
         assumed.append("the utility is concave, as declared to cvxpy, and its majorant is as stored")
     for name, limit in problem.concave_limits.items():

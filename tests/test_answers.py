@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import cvxpy
 import numpy as np
 import pytest
+from test_verify_kinds import QUESTIONS
 from typer.testing import CliRunner
 
 import occlp as oc
@@ -69,11 +71,63 @@ def test_false_claims_are_found(tmp_path):
         oc.load_answer(path).verify()
 
 
+class Odd(oc.StateEntropy):
+    """A utility of somebody else."""
+
+
 def test_what_is_no_plain_data(tmp_path):
-    mdp = CASES["plain"].mdp
-    problem = oc.Problem(mdp, utility=oc.WorstCase(["wear"]))
-    with pytest.raises(oc.Unsupported, match="WorstCase cannot be written"):
+    problem = oc.Problem(CASES["plain"].mdp, utility=Odd())
+    with pytest.raises(oc.Unsupported, match="Odd cannot be written"):
         oc.save_answer(problem, oc.solve(problem), tmp_path / "answer.json")
+
+
+@pytest.mark.parametrize("level", ["float", "exact"])
+@pytest.mark.parametrize("kind", QUESTIONS)
+def test_every_kind_comes_back(kind, level, tmp_path):
+    """Also answers that there is no optimum; and with a lie in the file the audit says so."""
+    if level == "exact":
+        pytest.importorskip("flint")
+    problem, path = QUESTIONS[kind], tmp_path / "answer.json"
+    oc.save_answer(problem, oc.solve(problem, certify=level, check=False), path)
+    answer = oc.load_answer(path)
+    assert answer.problem.fingerprint == problem.fingerprint
+    assert answer.verify()
+    told = CliRunner().invoke(app, ["verify", str(path)])
+    assert told.exit_code == 0
+    assert told.stdout.startswith("verified: ")
+    content = json.loads(path.read_text())
+    content["certificate"]["values"] = [1e3 * (1 + abs(x)) for x in content["certificate"]["values"]]
+    content["certificate"] |= {"lower": 17.0, "upper": 17.0, "gap": 0.0}
+    path.write_text(json.dumps(content))
+    if content["certificate"]["infeasible_by"] is None:
+        with pytest.raises(oc.AuditFailed):
+            oc.load_answer(path).verify()
+
+
+def users() -> dict[str, oc.Problem]:
+    machine = CASES["plain"].mdp
+    spread = oc.Utility(lambda d: -cvxpy.sum_squares(d))
+    return {
+        "objective": oc.Problem(machine, utility=spread),
+        "limit": oc.Problem(machine, constraints={"spread": spread >= -0.4, "wear": oc.expected("wear") <= 0.4}),
+        "table": oc.Problem(machine, utility=oc.TotalVariation(np.full((machine.n_states, machine.n_actions), 1 / 6))),
+        "weights": oc.Problem(machine, utility=oc.LogSum(["wear", 2 * oc.expected("reward")], [1.0, 3.0])),
+    }
+
+
+@pytest.mark.parametrize("kind", ["objective", "limit", "table", "weights"])
+def test_functions_come_back_as_names(kind, tmp_path):
+    """No function is in the file: its majorant is, and what is trusted is said."""
+    problem, path = users()[kind], tmp_path / "answer.json"
+    oc.save_answer(problem, oc.solve(problem), path)
+    answer = oc.load_answer(path)
+    assert answer.problem.fingerprint == problem.fingerprint
+    assert answer.verify()
+    told = CliRunner().invoke(app, ["verify", str(path)]).stdout
+    assert ("assuming that the utility" in told) == (kind in ("objective", "limit"))
+    if kind in ("objective", "limit"):
+        with pytest.raises(oc.Unsupported, match="name only"):
+            oc.solve(answer.problem)
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,7 @@ LAYERS = (
     "multichain",
     "verify",
     "result",
+    "encoding",
     "answers",
     "exact",
     "mixture",

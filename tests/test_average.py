@@ -289,12 +289,10 @@ class TestRefusals:
         with pytest.raises(oc.Unsupported, match="2 end components, so averages may depend on the start"):
             oc.solve(average(fork()), solver)
 
-    def test_regularizers_and_levels(self):
+    def test_regularizers(self):
         mdp = fork()
         with pytest.raises(oc.Unsupported, match="regularizers and utilities need one"):
             oc.solve(average(mdp, regularizer=oc.KL(strength=0.1, reference=oc.Policy.uniform(mdp))))
-        with pytest.raises(oc.Unsupported, match="do not depend on the start"):
-            oc.solve(average(mdp), certify="interval")
 
     def test_analyses_that_assume_one_average(self):
         problem = average(fork(initial=[0.5, 0.25, 0, 0.25]))

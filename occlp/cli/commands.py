@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 import occlp as oc
+from occlp.certificate import trusted
 from occlp.cli.output import compare_progress, print_error, print_json, print_line, print_text, solve_progress
 from occlp.cli.questions import (
     METHODS,
@@ -236,11 +238,21 @@ def verify(
             ends = {"lower": certificate.lower, "upper": certificate.upper, "gap": certificate.gap}
             print_json("verify", str(file), [], **ends, level=certificate.level, optimum=optimum)
             return
-        if certificate.infeasible_by is not None:
-            typer.echo("verified: no policy keeps the constraints")
-            return
-        exact = "" if certificate.optimum is None else f", exactly {certificate.optimum}"
-        typer.echo(f"verified: the optimum lies in [{certificate.lower!r}, {certificate.upper!r}]{exact}")
+        typer.echo(f"verified: {_found(certificate)}")
+        for text in trusted(answer.problem):
+            typer.echo(f"assuming that {text}")
+
+
+def _found(certificate: oc.Certificate) -> str:
+    """What a certificate says, in words."""
+    if certificate.infeasible_by is not None:
+        return "no policy keeps the constraints"
+    if certificate.unending:
+        return "the total has no bound"
+    if certificate.lower == certificate.upper and math.isinf(certificate.lower):
+        return f"no policy ends well; the optimum is {certificate.lower}"
+    exact = "" if certificate.optimum is None else f", exactly {certificate.optimum}"
+    return f"the optimum lies in [{certificate.lower!r}, {certificate.upper!r}]{exact}"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from occlp.errors import Unsupported
 from occlp.evaluation import Evaluation
 from occlp.exact.chain import ExactChain, residuals
 from occlp.exact.form import ExactForm, Number
-from occlp.graph import reachable, steps_to
+from occlp.graph import maximal_end_components, reachable, steps_to
 from occlp.proof import ExactProof
 from occlp.rationals import load_flint, to_fraction
 
@@ -61,22 +61,22 @@ def prove_basis(form: ExactForm, certificate: Certificate, evaluation: Evaluatio
         proved = _try(form, list(choice), extras, binding)
         if proved is not None:
             return proved
-    raise Unsupported("none of the bases near the answer is optimal in fractions")
+    raise Unsupported("none of the bases near the answer is optimal for the bounds as the doubles that they are")
 
 
 def _ending_choice(form: ExactForm, evaluation: Evaluation) -> IntArray:
     """A pair for each state, [S], of the policy's where it can be, that leads to the goal."""
     used = evaluation.policy.pair_probabilities > 0
     reached, main = reachable(form.graph, np.array([bool(p) for p in form.initial]), used), evaluation.policy.choice
-    if not form.goal.any():
-        raise Unsupported("totals with constraints have proofs in fractions where there is a goal to be reached")
+    if not form.ended.any():
+        raise Unsupported("totals with constraints have proofs in fractions where policies come to an end")
     usual = np.zeros(len(form.rows), dtype=np.bool_)
     usual[main] = True
     for among in (usual, used | ~reached[form.graph.pair_states], np.ones(len(form.rows), dtype=np.bool_)):
-        lengths, choice = steps_to(form.graph, form.goal, among)
+        lengths, choice = steps_to(form.graph, form.ended, among)
         if (lengths >= 0).all():
-            return np.where(form.goal, main, choice)
-    raise Unsupported("from some states no policy reaches the goal; they are worth minus infinity")
+            return np.where(form.ended, main, choice)
+    raise Unsupported("from some states no policy comes to an end")
 
 
 def _guesses(
@@ -106,7 +106,7 @@ def _try(form: ExactForm, choice: list[int], extras: list[int], binding: list[in
         if basis is None or better is None:
             return None
         if better == choice:
-            return basis.proved(choice)
+            return None if basis.pays_to_stay() else basis.proved(choice)
         choice = better
     return None
 
@@ -149,18 +149,27 @@ class _Basis:
             return own - sum(y * other for y, other in zip(prices, others, strict=True))
 
         short = [
-            0 * form.rest if form.goal[state] else priced(falls[0][pair], [falls[k + 1][pair] for k in binding])
+            0 * form.rest if form.ended[state] else priced(falls[0][pair], [falls[k + 1][pair] for k in binding])
             for pair, state in enumerate(form.states)
         ]
         values = [priced(v, [worths[k + 1].values[s] for k in binding]) for s, v in enumerate(worths[0].values)]
         named = {form.limits[k].name: y for k, y in zip(binding, prices, strict=True)}
         return cls(form, priced(worths[0].gain, [over[k] for k in binding]), values, named, occupancy, short)
 
+    def pays_to_stay(self) -> bool:
+        """Whether a policy may stay for ever at no loss where the values are negative, which then bound nothing."""
+        form = self.form
+        if not form.total or form.must_end:
+            return False
+        tight = np.array([not x for x in self.short]) & ~form.ended[form.graph.pair_states]
+        staying = maximal_end_components(form.graph, tight).component >= 0
+        return any(self.values[state] < 0 for state in np.flatnonzero(staying).tolist())
+
     def proved(self, choice: list[int]) -> ProvedBasis:
         """The proof, where no pair could do better."""
         form, states = self.form, self.form.states
         multipliers = {limit.name: to_fraction(self.prices.get(limit.name, 0 * form.rest)) for limit in form.limits}
-        found = {pair: to_fraction(x) for pair, x in self.occupancy.items() if x and not form.goal[states[pair]]}
+        found = {pair: to_fraction(x) for pair, x in self.occupancy.items() if x and not form.ended[states[pair]]}
         values = [
             to_fraction(form.sign * form.boundary if end else form.sign * value)
             for value, end in zip(self.values, form.goal, strict=True)

@@ -66,9 +66,9 @@ class ExactChain:
 
     @cached_property
     def _others(self) -> list[int]:
-        """The states solved for: all, but for the pinned one of an undiscounted chain and those of a goal."""
-        goal = self.form.goal
-        return [s for s in range(self.form.n_states) if s != self._pinned and not goal[s]]
+        """The states solved for: all, but for the pinned one of an undiscounted chain and those where it has ended."""
+        ended = self.form.ended
+        return [s for s in range(self.form.n_states) if s != self._pinned and not ended[s]]
 
     @cached_property
     def _factors(self) -> SparseElimination:

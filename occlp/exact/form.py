@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from occlp._typing import BoolArray
-from occlp.graph import TransitionGraph
+from occlp.graph import TransitionGraph, positive_for_some
 from occlp.model.exact import exact_numbers
 from occlp.problem import Problem
 from occlp.rationals import load_flint, to_rational
@@ -65,6 +65,8 @@ class ExactForm:
     total : bool
         Whether visits are counted until the goal is reached.
     goal : BoolArray [S]
+    must_end : bool
+        Whether the goal must be reached.
     boundary : fmpq
         What the goal is worth to those who begin there: ±1 where the question is whether it is reached, else 0.
     limits : list of ExactLimit
@@ -82,6 +84,7 @@ class ExactForm:
     initial: list[Number]
     total: bool
     goal: BoolArray
+    must_end: bool
     boundary: Number
     limits: list[ExactLimit]
     notes: tuple[str, ...]
@@ -98,6 +101,21 @@ class ExactForm:
         targets = np.fromiter((t for row in self.rows for t in row.targets), np.int32, sum(lengths))
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         return TransitionGraph(np.array(self.states, dtype=np.int32), indptr, targets, self.n_states)
+
+    @cached_property
+    def ended(self) -> BoolArray:
+        """States, [S], where a total has ended: the goal; if it may be missed, also where nothing counts again."""
+        if not self.total or self.must_end:
+            return self.goal
+        rows = zip(self.rewards, *(limit.row for limit in self.limits), strict=True)
+        idle = np.array([not any(numbers) for numbers in rows]) & ~self.goal[self.graph.pair_states]
+        return np.asarray(self.goal | ~positive_for_some(self.graph, self._touched(idle)))
+
+    def _touched(self, idle: BoolArray) -> BoolArray:
+        """States, [S], with a pair that is not idle."""
+        touched = np.zeros(self.n_states, dtype=np.bool_)
+        touched[self.graph.pair_states[~idle]] = True
+        return touched
 
     @property
     def average(self) -> bool:
@@ -157,6 +175,7 @@ def _read(problem: Problem) -> ExactForm:
         initial=[to_rational(p / mass) for p in numbers.initial],
         total=problem.criterion == "total",
         goal=problem.goal_states,
+        must_end=problem.goal is not None and problem.objective == "reward",
         boundary=to_rational(sign * Fraction(problem.objective == "reach")),
         limits=_limits(problem, 1 - gamma),
         notes=_notes(problem, defects, mass),

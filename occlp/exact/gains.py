@@ -47,7 +47,7 @@ def optimal_gains(form: ExactForm, rewards: list[Number], choice: list[int]) -> 
 
     Raises `Unsupported` for systems too large to solve.
     """
-    *_, last = _improve(form, rewards, list(choice))
+    *_, last = exact_gain_iterations(form, rewards, list(choice))
     falls = drifts(form, last.gains)
     scores = gain_residuals(form, rewards, last.gains, last.values)
     needed = max((score / -fall for score, fall in zip(scores, falls, strict=True) if score > 0), default=0 * form.rest)
@@ -95,7 +95,7 @@ def gains_of_flows(
     return gains, spread([earned[s] - gains[s] for s in others])
 
 
-def _improve(form: ExactForm, rewards: list[Number], choice: list[int]) -> Iterator[ExactGains]:
+def exact_gain_iterations(form: ExactForm, rewards: list[Number], choice: list[int]) -> Iterator[ExactGains]:
     """Yield policies until neither a gain nor, at equal gains, a value can be improved."""
     for changes in range(MOST_IMPROVEMENTS):
         used = np.zeros(len(form.rows), dtype=np.bool_)
@@ -104,17 +104,17 @@ def _improve(form: ExactForm, rewards: list[Number], choice: list[int]) -> Itera
         gains, values = gains_of_flows(form, flows, [rewards[pair] for pair in choice], used)
         yield ExactGains(choice, gains, values, changes)
         rises = drifts(form, gains)
-        better = _switched(form, choice, rises)
+        better = _better(form, choice, rises)
         if better == choice:  # with higher gains elsewhere, relative values say nothing yet
             scores = gain_residuals(form, rewards, gains, values)
-            better = _switched(form, choice, [x if rise == 0 else -1 for x, rise in zip(scores, rises, strict=True)])
+            better = _better(form, choice, [x if rise == 0 else -1 for x, rise in zip(scores, rises, strict=True)])
         if better == choice:
             return
         choice = better
     raise Unsupported("policy iteration in fractions does not end")
 
 
-def _switched(form: ExactForm, choice: list[int], scores: list[Number]) -> list[int]:
+def _better(form: ExactForm, choice: list[int], scores: list[Number]) -> list[int]:
     """The choice with the best pair of each state where that has a positive score."""
     better = list(choice)
     for state, (first, last) in enumerate(pairwise(form.start)):

@@ -34,12 +34,12 @@ def enclose_total(problem: Problem, certificate: Certificate, evaluation: Evalua
     with flint.ctx.workprec(BITS):
         above = below = flint.arb.neg_inf()
         if not np.isposinf(form.sign * np.asarray(certificate.values)).any():
-            above = _above(problem, form, certificate, nothing=False)
+            above = _above(form, certificate, nothing=False)
         else:
             above = flint.arb.pos_inf()
         attained = form.sign * (certificate.lower if form.sign > 0 else certificate.upper)
         if math.isfinite(attained):
-            below = _below(problem, form, certificate, evaluation.policy)
+            below = _below(form, certificate, evaluation.policy)
         return enclosed(form, certificate, below, above)
 
 
@@ -50,18 +50,18 @@ def enclose_infeasible_total(problem: Problem, certificate: Certificate) -> Cert
     """
     form = replace(exact_form(problem), sign=1)
     with load_flint().ctx.workprec(BITS):
-        short = rounded(-_above(problem, form, certificate, nothing=True), up=False)
+        short = rounded(-_above(form, certificate, nothing=True), up=False)
     if not (short > 0 and math.isfinite(short)):
         raise Unsupported("intervals do not prove that the constraints cannot be kept")
     return replace(certificate, infeasible_by=short, level="interval", assumptions=enclosing_words(form, certificate))
 
 
-def _above(problem: Problem, form: ExactForm, certificate: Certificate, *, nothing: bool) -> Any:
+def _above(form: ExactForm, certificate: Certificate, *, nothing: bool) -> Any:
     """μ0·V + y·b, once V ≥ r − y·C + PV is confirmed; with the rewards left out where `nothing` is earned."""
     arb = load_flint().arb
     values = form.sign * (np.asarray(certificate.values) + 0.0)
     lost = np.isneginf(values)
-    if lost.any() and (not _must_reach(problem) or (lost & _certain(form)).any()):
+    if lost.any() and (not form.must_end or (lost & _certain(form)).any()):
         raise Unsupported("that no policy ends well from some states is known in doubles only")
     if (lost & np.array([bool(p) for p in form.initial])).any():
         return arb.neg_inf()
@@ -73,7 +73,7 @@ def _above(problem: Problem, form: ExactForm, certificate: Certificate, *, nothi
     counted = ~(lost[form.graph.pair_states] | form.graph.some(lost) | form.goal[form.graph.pair_states])
     if any(not scores[pair] <= 0 for pair in np.flatnonzero(counted).tolist()):
         raise Unsupported("for the model exactly as given the values bound nothing")
-    if not _must_reach(problem):
+    if not form.must_end:
         tight = counted & np.array([not score < 0 for score in scores])
         staying = maximal_end_components(form.graph, tight).component >= 0
         if any(not held[s] >= 0 for s in np.flatnonzero(staying).tolist()):
@@ -82,7 +82,7 @@ def _above(problem: Problem, form: ExactForm, certificate: Certificate, *, nothi
     return mean + arb(credit) + (arb(0) if nothing else _already(form))
 
 
-def _below(problem: Problem, form: ExactForm, certificate: Certificate, policy: Policy) -> Any:
+def _below(form: ExactForm, certificate: Certificate, policy: Policy) -> Any:
     """μ0·W, once W ≤ r + PW is confirmed under a policy that ends."""
     arb, used = load_flint().arb, policy.pair_probabilities > 0
     start = np.array([bool(p) for p in form.initial])
@@ -90,7 +90,7 @@ def _below(problem: Problem, form: ExactForm, certificate: Certificate, policy: 
     ends = (closed_classes(form.graph, used).label >= 0) & reached
     stays = ends & ~form.goal
     earning = np.array([bool(r) for r in form.rewards]) & used & stays[form.graph.pair_states]
-    if stays.any() and (_must_reach(problem) or earning.any()):
+    if stays.any() and (form.must_end or earning.any()):
         raise Unsupported("the policy does not end almost surely")
     inner = reached & ~ends & ~form.goal
     values = form.sign * (np.asarray(certificate.policy_values) + 0.0)
@@ -131,7 +131,3 @@ def _certain(form: ExactForm) -> BoolArray:
     live = ~form.goal[form.graph.pair_states]
     reached = reachable(form.graph, np.array([bool(p) for p in form.initial]), live)
     return reached & certain_for_some(form.graph, form.goal, live)
-
-
-def _must_reach(problem: Problem) -> bool:
-    return problem.goal is not None and problem.objective == "reward"

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from occlp.exact.form import exact_form
+from occlp.exact.gains import exact_gain_iterations
 from occlp.exact.policies import exact_policy_iterations
 from occlp.policy import Policy
 from occlp.problem import Problem
@@ -50,6 +51,8 @@ class ExactPolicyIteration:
 
     #: The level of the certificates that a solve with this method makes.
     certifies: ClassVar[str] = "exact"
+    #: Averages may depend on the start.
+    several_classes: ClassVar[bool] = True
 
     @property
     def promises_tol(self) -> bool:
@@ -76,6 +79,12 @@ class ExactPolicyIteration:
             for iterate in PolicyIteration().iterate(problem, tol=tol, rng=rng):
                 policy = iterate.policy
         choice = pairs.start[:-1].tolist() if policy is None else policy.choice.tolist()
+        if form.average:
+            for step in exact_gain_iterations(form, form.rewards, choice):
+                gains, values = ([form.sign * float(to_fraction(x)) for x in row] for row in (step.gains, step.values))
+                several = None if min(gains) == max(gains) else np.array(gains)
+                yield Iterate(Policy.from_choice(pairs, np.array(step.choice)), np.array(values), gains=several)
+            return
         for found in exact_policy_iterations(form, choice):
             top = max(found.worth.values)
             values = [form.sign * float(to_fraction(value - top)) for value in found.worth.values]

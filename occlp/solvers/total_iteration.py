@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
+from occlp.graph import steps_to
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.residuals import pair_residuals
@@ -24,7 +25,7 @@ def total_policy_iterations(problem: Problem, start: Start) -> Iterator[Iterate]
         for step in improvements(reduction, reduction.form.rewards, seed):
             yield _iterate(problem, reduction, step.choice, step.values)
     except Unending as trap:
-        raise InfiniteProof(lift(problem, reduction, trap.choice), unending=True) from None
+        raise unending_proof(problem, reduction, trap) from None
 
 
 def total_value_iterations(problem: Problem, start: Start, sweeps: int) -> Iterator[Iterate]:
@@ -66,9 +67,16 @@ def check_finite(problem: Problem, total: TotalForm, reduction: Reduction) -> No
             for _ in improvements(wider, wider.form.rewards):
                 pass
         except Unending as trap:
-            raise InfiniteProof(lift(problem, wider, trap.choice), unending=True) from None
+            raise unending_proof(problem, wider, trap) from None
     if reduction.losing.any() and loses_without_end(reduction):
         raise InfiniteProof(lift(problem, reduction, reduction.proper_choice), unending=False)
+
+
+def unending_proof(problem: Problem, reduction: Reduction, trap: Unending) -> InfiniteProof:
+    """The policy that earns for ever in a class, and goes there the shortest way."""
+    towards = steps_to(reduction.graph, trap.trap)[1]
+    choice = np.where(trap.trap | (towards < 0), trap.choice, towards).astype(np.int32)
+    return InfiniteProof(lift(problem, reduction, choice), unending=True)
 
 
 def lift(problem: Problem, reduction: Reduction, choice: IntArray) -> Policy:

@@ -21,9 +21,9 @@ from occlp.graph import reachable
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.solvers.backends import ANSWERED, INFEASIBLE, Backend
-from occlp.solvers.base import InfeasibleTotal, InfiniteProof, Iterate, SolverFailure
+from occlp.solvers.base import InfeasibleTotal, Iterate, SolverFailure
 from occlp.solvers.programs import LimitRows, borrowed, digest
-from occlp.solvers.total_iteration import begin, lift
+from occlp.solvers.total_iteration import begin, lift, unending_proof
 from occlp.standard import Limits
 from occlp.total.bound import TotalBound, bound_total
 from occlp.total.form import TotalForm, without_rewards
@@ -49,7 +49,7 @@ def total_program(problem: Problem, backend: Backend) -> Iterator[Iterate]:
     try:
         answer = _solve(flow, backend, reduction.form.limits)
     except Unending as trap:
-        raise InfiniteProof(lift(problem, reduction, trap.choice), unending=True) from None
+        raise unending_proof(problem, reduction, trap) from None
     if answer is None:
         raise _infeasible(problem, flow, backend)
     form = reduction.total.base

@@ -11,6 +11,7 @@ from occlp.terms.base import ProgramSize as ProgramSize
 from occlp.terms.base import Regularizer as Regularizer
 from occlp.terms.base import Term as Term
 from occlp.terms.custom import CustomTerm as CustomTerm
+from occlp.terms.custom import NamedUtility as NamedUtility
 from occlp.terms.custom import Utility as Utility
 from occlp.terms.divergences import KL as KL
 from occlp.terms.divergences import ConditionalKL as ConditionalKL

@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 
 from occlp._typing import AnyArray, FloatArray
 from occlp.convex import load_cvxpy
-from occlp.errors import InvalidProblem
+from occlp.errors import InvalidProblem, Unsupported
 from occlp.model import MDP
 from occlp.terms.base import EPS, Binding, ConcaveUtility, Majorant, ProgramSize, Term, largest_sum
 
@@ -64,6 +64,31 @@ class Utility(ConcaveUtility):
         empty = [parameter for parameter in written.parameters() if parameter.value is None]
         if others or empty:
             raise InvalidProblem(f"oc.Utility(f): f(d) must depend on d alone, not on {(others + empty)[0]}.")
+
+
+class NamedUtility(Utility):
+    """A user's function of which only the name is known, as a file has it: it can be audited, not evaluated."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_unknown)
+        object.__setattr__(self, "name", name)
+
+    def bind(self, binding: Binding) -> CustomTerm:
+        """Raise `Unsupported`: there is no function."""
+        raise Unsupported(
+            f"of {self.parts(binding.mdp)[1]!r} the file has the name only; the question cannot be solved."
+        )
+
+    def parts(self, mdp: MDP) -> list[Any]:
+        """Return the name of the function."""
+        return ["Utility", vars(self)["name"]]
+
+    def check(self, mdp: MDP) -> None:
+        """There is nothing to check."""
+
+
+def _unknown(occupancy: Any) -> Any:
+    raise Unsupported("of this function a file has the name only.")
 
 
 class CustomTerm(Term):

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from occlp.errors import AuditFailed
 from occlp.verify.exact_question import ZERO, ExactQuestion
-from occlp.verify.paths import chain_of, reached_from
-from occlp.verify.total_fractions import check_circulation, check_ending, leads_to_goal, total_scores
+from occlp.verify.paths import chain_of, idle_for_ever, is_proper, leads_to, reached_from
+from occlp.verify.total_fractions import check_circulation, check_ending, total_scores
 
 if TYPE_CHECKING:
     from occlp.certificate import Certificate
@@ -65,6 +65,8 @@ def check_proof(problem: Problem, policy: Policy, certificate: Certificate) -> N
     _check_doubles(certificate, proof)
     if proof.gains:
         _check_reduced_costs(certificate, scores)
+    if proof.gains or problem.criterion == "total":  # of other questions the audit in doubles looks at them
+        _check_values(certificate, proof)
 
 
 def _bound(problem: Problem, question: ExactQuestion, proof: ExactProof) -> tuple[Fraction, list[Fraction | None]]:
@@ -147,7 +149,7 @@ def _check_attained(
 
 def _check_occupancy(problem: Problem, policy: Policy, proof: ExactProof, question: ExactQuestion) -> None:
     """With limits: the occupancy is one, keeps them, earns the optimum, and is that of the policy but for rounding."""
-    mdp, masses, states = problem.mdp, proof.occupancy, question.states
+    mdp, masses, states = problem.mdp, proof.occupancy, problem.mdp.pairs.states
     if not all(0 <= pair < mdp.n_pairs and mass > 0 for pair, mass in masses.items()):
         raise AuditFailed("the proof's occupancy names pairs that do not exist, or masses that are not positive.")
     gamma, total = question.discount, problem.criterion == "total"
@@ -161,10 +163,11 @@ def _check_occupancy(problem: Problem, policy: Policy, proof: ExactProof, questi
             surplus[target] += gamma * mass * p
             surplus[here] -= gamma * mass * p
     arrived = sum((left for left, ended in zip(surplus, question.goal, strict=True) if ended), ZERO)
-    lost = any(left and not ended for left, ended in zip(surplus, question.goal, strict=True))
-    if lost or any(question.goal[states[pair]] for pair in masses) or not (total or sum(by_state, ZERO) == 1):
+    over = _over(problem, question)
+    lost = any(left and not ended for left, ended in zip(surplus, over, strict=True))
+    if lost or over[states[list(masses)]].any() or not (total or sum(by_state, ZERO) == 1):
         raise AuditFailed("the proof's occupancy breaks the flow equations.")
-    _check_reached(problem, policy, proof)
+    _check_reached(problem, policy, proof, over)
     for name, limit in question.limits.items():
         excess = sum((mass * limit.row[pair] for pair, mass in masses.items()), ZERO) - limit.bound
         if excess > 0 or (excess and limit.equal):
@@ -180,13 +183,23 @@ def _check_occupancy(problem: Problem, policy: Policy, proof: ExactProof, questi
             raise AuditFailed(f"the policy is not that of the proof in {mdp.pairs.describe(pair)}.")
 
 
-def _check_reached(problem: Problem, policy: Policy, proof: ExactProof) -> None:
+def _over(problem: Problem, question: ExactQuestion) -> Any:
+    """States, [S], where a total has ended: the goal; where it need not be reached, also where nothing counts again."""
+    goal = np.array(question.goal)
+    if problem.criterion != "total" or is_proper(problem):
+        return goal
+    rows = [question.rewards, *(limit.row for limit in question.limits.values())]
+    idle = np.array([not any(numbers) for numbers in zip(*rows, strict=True)])
+    return goal | idle_for_ever(problem.mdp, idle & ~goal[problem.mdp.pairs.states])
+
+
+def _check_reached(problem: Problem, policy: Policy, proof: ExactProof, over: Any) -> None:
     """Undiscounted flow equations have solutions that no policy attains from where it starts; they are excluded."""
     masses = list(proof.occupancy)
     inside = np.zeros(problem.mdp.n_states, dtype=np.bool_)
     inside[problem.mdp.pairs.states[masses]] = True
-    if problem.criterion == "total" and not leads_to_goal(problem, masses)[inside].all():
-        raise AuditFailed("the proof's occupancy stays for ever outside the goal.")
+    if problem.criterion == "total" and not leads_to(problem.mdp, over, masses)[inside].all():
+        raise AuditFailed("the proof's occupancy stays for ever where it counts.")
     if problem.criterion == "average":
         chain, labels, closed = chain_of(problem, policy)
         ends = np.unique(labels[closed[labels] & reached_from(chain, problem.mdp.initial > 0)])
@@ -207,6 +220,25 @@ def _check_doubles(certificate: Certificate, proof: ExactProof) -> None:
     gains = [float(gain) for gain in proof.gains]
     if proof.gains and not gains == certificate.gain_values.tolist() == certificate.policy_gain_values.tolist():
         raise AuditFailed("the gains are not those of the proof.")
+
+
+def _check_values(certificate: Certificate, proof: ExactProof) -> None:
+    """The values beside a proof are those of the proof, but for rounding and, for averages, a common offset."""
+    known = np.array([value is not None for value in proof.values])
+    exact = [value for value in proof.values if value is not None]
+    offset = min(exact) if proof.gains else ZERO
+    size = NEAR * max((abs(value - offset) for value in exact), default=ZERO)
+    for high, low in (
+        (certificate.values, certificate.values_low),
+        (certificate.policy_values, certificate.policy_values_low),
+    ):
+        if high.shape != known.shape or low.shape != known.shape or not np.isfinite(high[known] + low[known]).all():
+            raise AuditFailed("the values are not one number a state.")
+        claimed = [Fraction(x) + Fraction(y) for x, y in zip(high[known].tolist(), low[known].tolist(), strict=True)]
+        if any(abs(one - (value - offset)) > size for one, value in zip(claimed, exact, strict=True)):
+            raise AuditFailed("the values are not those of the proof.")
+        if np.isfinite(high[~known]).any():
+            raise AuditFailed("the values are finite where no policy reaches the goal.")
 
 
 def _check_reduced_costs(certificate: Certificate, scores: list[Fraction | None]) -> None:

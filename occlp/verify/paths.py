@@ -64,6 +64,18 @@ def forward(mdp: Any, start: Any, usable: Any) -> Any:
     return reached_from(sparse.csr_array((np.ones(int(edges.sum())), ends), shape=shape), start)
 
 
+def leads_to(mdp: Any, ends: Any, pairs: list[int]) -> Any:
+    """States, [S], from which some of the pairs lead to the ends."""
+    found, kept = np.asarray(ends).copy(), np.zeros(mdp.n_pairs, dtype=np.bool_)
+    kept[pairs] = True
+    while True:
+        more = found.copy()
+        more[mdp.pairs.states[kept & leads_into(mdp, found)]] = True
+        if (more == found).all():
+            return found
+        found = more
+
+
 def certain_to_reach(mdp: Any, ends: Any, usable: Any) -> Any:
     """States, [S], from which some policy that keeps to the pairs given reaches the ends almost surely.
 
@@ -82,6 +94,17 @@ def certain_to_reach(mdp: Any, ends: Any, usable: Any) -> Any:
         if (reach == certain).all():
             return certain
         certain = reach
+
+
+def idle_for_ever(mdp: Any, idle: Any) -> Any:
+    """States, [S], from which every policy takes pairs of the mask only, for ever."""
+    states, found = mdp.pairs.states, np.ones(mdp.n_states, dtype=np.bool_)
+    while True:
+        fewer = found.copy()
+        fewer[states[~idle | leads_into(mdp, ~found)]] = False
+        if (fewer == found).all():
+            return found
+        found = fewer
 
 
 def end_components(mdp: Any, usable: Any) -> Any:

@@ -79,19 +79,6 @@ def check_ending(problem: Problem, policy: Policy, question: ExactQuestion, proo
         raise AuditFailed("the policy does not end almost surely: it stays for ever outside the goal.")
 
 
-def leads_to_goal(problem: Problem, pairs: list[int]) -> Any:
-    """States, [S], from which some of the pairs lead to the goal."""
-    mdp, found = problem.mdp, problem.goal_states.copy()
-    kept = np.zeros(mdp.n_pairs, dtype=np.bool_)
-    kept[pairs] = True
-    while True:
-        more = found.copy()
-        more[mdp.pairs.states[kept & leads_into(mdp, found)]] = True
-        if (more == found).all():
-            return found
-        found = more
-
-
 def check_circulation(problem: Problem, policy: Policy, proof: ExactProof, question: ExactQuestion) -> None:
     """That a total has no bound: masses that flow in a circle and earn, on pairs that some policy reaches.
 
