@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from occlp.certificate import Certificate
+from occlp.certificate import Certificate, trusted
 from occlp.encoding import decode_question, encode_question, read_pairs
 from occlp.errors import InvalidProblem, OccupancyError
 from occlp.interop import files
@@ -50,6 +50,11 @@ class Answer:
     problem: Problem
     policy: Policy
     certificate: Certificate
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """What has to be believed of the functions of the user; nothing where there are none."""
+        return trusted(self.problem)
 
     def verify(self) -> bool:
         """Check the certificate against the question and the policy; see `occlp.verify`.

@@ -117,7 +117,8 @@ def _encode_term(problem: Problem, setting: Any) -> dict[str, Any] | None:
         target = setting.target.pair_probabilities if policy else setting.target[mdp.pairs.states, mdp.pairs.actions]
         return {"kind": "TotalVariation", "policy": policy, "target": target.tolist()}
     if isinstance(setting, LogSum | WorstCase):
-        listed = [what if isinstance(what, str) else _encode_expression(mdp, what) for what in setting.expectations]
+        given: Any = setting.expectations
+        listed = [what if isinstance(what, str) else _encode_expression(mdp, what) for what in given]
         weights = None if isinstance(setting, WorstCase) or setting.weights is None else list(setting.weights)
         return {"kind": "LogSum" if isinstance(setting, LogSum) else "WorstCase", "of": listed, "weights": weights}
     raise Unsupported(f"{name} cannot be written to a file; the terms of the library and oc.Utility can.")

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 import typer
 
 import occlp as oc
-from occlp.certificate import trusted
 from occlp.cli.output import compare_progress, print_error, print_json, print_line, print_text, solve_progress
 from occlp.cli.questions import (
     METHODS,
@@ -239,8 +238,8 @@ def verify(
             print_json("verify", str(file), [], **ends, level=certificate.level, optimum=optimum)
             return
         typer.echo(f"verified: {_found(certificate)}")
-        for text in trusted(answer.problem):
-            typer.echo(f"assuming that {text}")
+        for text in answer.trusted:
+            print_line(f"assuming that {text}")
 
 
 def _found(certificate: oc.Certificate) -> str:

@@ -136,7 +136,9 @@ def _check_attained(
 ) -> None:
     """Without limits: the policy uses only pairs that lose nothing."""
     if proof.occupancy:
-        raise AuditFailed("an occupancy proves something only where there are constraints.")
+        raise AuditFailed(
+            "that a policy does not attain less is shown by an occupancy only where there are constraints."
+        )
     tight = [score == 0 for score in scores]
     if proof.gains:
         falls = question.drifts([*proof.gains])
