@@ -102,6 +102,8 @@ def relax_soft_values(
                 if base[k] > 0.0:
                     weight = base[k] * np.exp((scores[k - first] - top) / strength)
                     mass += weight
+                    if weight == 0.0:
+                        continue
                     for e in range(indptr[k], indptr[k + 1]):
                         if indices[e] != s:
                             leaving += weight * data[e]
