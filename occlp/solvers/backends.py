@@ -21,11 +21,16 @@ from occlp.solvers.base import OutOfTime, SolverFailure
 LINEAR_BACKENDS = ("CBC", "GLOP", "GLPK", "GLPK_MI", "HIGHS", "PDLP", "SCIPY")
 #: Those for linear and quadratic programs: they know no logarithms either.
 QUADRATIC_BACKENDS = ("DAQP", "OSQP", "PIQP", "PROXQP", "QPALM")
-#: Options that ask each backend for the accuracy it can reach.
+#: Options that ask each backend for the accuracy it can reach. HIGHS by itself drops coefficients below 1e-9, such as
+#: 1 − γ may be.
 BACKEND_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "CLARABEL": {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10},
-        "HIGHS": {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+        "HIGHS": {
+            "primal_feasibility_tolerance": 1e-10,
+            "dual_feasibility_tolerance": 1e-10,
+            "small_matrix_value": 1e-12,
+        },
         "OSQP": {"eps_abs": 1e-7, "eps_rel": 1e-7, "max_iter": 20_000},
         "SCS": {"eps_abs": 1e-7, "eps_rel": 1e-7, "max_iters": 20_000},
     }

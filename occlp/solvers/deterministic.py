@@ -42,6 +42,7 @@ BACKEND_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "mip_feasibility_tolerance": 1e-9,
             "primal_feasibility_tolerance": 1e-9,
             "dual_feasibility_tolerance": 1e-9,
+            "small_matrix_value": 1e-12,
         }
     }
 )
