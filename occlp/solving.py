@@ -236,7 +236,7 @@ def run(
         outcome.checkpoint = start.checkpoint
     elapsed = time.perf_counter() - began
     if outcome.proof is not None:
-        certificate, evaluation, message = disprove(problem, outcome.proof)
+        certificate, evaluation, message = disprove(problem, outcome.proof, lambda: job.late)
         status = Status.INFEASIBLE
         certificate, words = raise_disproof(problem, certificate, evaluation, level)
         message += words
@@ -291,6 +291,11 @@ class _Job:
     def seconds(self) -> float:
         """Seconds since the run began."""
         return time.perf_counter() - self.began
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return self.limit.seconds is not None and self.seconds >= self.limit.seconds
 
     @property
     def limited_solver(self) -> Solver:
@@ -367,8 +372,7 @@ class _Job:
             for iterate in self._iterates(exact, np.random.default_rng(0), start):
                 tracker.record(iterate, None, 0.0, prefer=True)
                 improvements += 1
-                late = self.limit.seconds is not None and self.seconds >= self.limit.seconds
-                if late or improvements >= MOST_IMPROVEMENTS or (smooth and tracker.reached(self.atol)):
+                if self.late or improvements >= MOST_IMPROVEMENTS or (smooth and tracker.reached(self.atol)):
                     break
         return max(improvements, 0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,15 +122,21 @@ def _some_labels(pairs: Pairs, mask: BoolArray, most: int = 5) -> str:
     return listed if len(states) <= most else f"{listed} and {len(states) - most} more"
 
 
-def disprove(problem: Problem, proof: InfeasibleProof) -> tuple[Certificate, Evaluation, str]:
-    """Certificate, evaluation of the policy that comes closest, and words for an infeasible problem."""
+def disprove(problem: Problem, proof: InfeasibleProof, late: Callable[[], bool]) -> tuple[Certificate, Evaluation, str]:
+    """Certificate, evaluation of the policy that comes closest, and words for an infeasible problem.
+
+    The search for the fewest constraints that cannot be kept together ends once it is `late`.
+    """
     form = formulate(problem)
     found = assess(form, proof.policy.pair_probabilities)
     certificate = certify_infeasible(problem, form, found, proof.bound)
     evaluation = replace(to_evaluation(problem, form, proof.policy, found), objective=np.nan)
-    names = minimal_conflict(problem, proof)
+    names = minimal_conflict(problem, proof, late)
     short = form.excess(found.pair_occupancy) * form.units
-    return certificate, evaluation, _conflict_words(problem, names, dict(zip(form.names, short, strict=True)))
+    words = _conflict_words(problem, names, dict(zip(form.names, short, strict=True)))
+    if len(names) > 1 and late():
+        words += " Perhaps fewer of them cannot be kept together: the time was up before all were looked at."
+    return certificate, evaluation, words
 
 
 def _conflict_words(problem: Problem, names: Sequence[str], short: Mapping[str, float]) -> str:

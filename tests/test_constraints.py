@@ -459,6 +459,14 @@ class TestInfeasible:
         assert result.status is oc.Status.INFEASIBLE
         assert result.certificate.infeasible_by > 0
         assert oc.verify(problem, result)
+        soft = oc.Problem(mdp, constraints=constraints, regularizer=oc.KL(0.1, oc.Policy.uniform(mdp)))
+        assert "the time was up" not in oc.solve(soft, check=False).message
+        late = oc.solve(
+            soft, limit=oc.Limit(seconds=0), check=False
+        )  # KLDual has the proof before it looks at the clock
+        assert late.status is oc.Status.INFEASIBLE
+        assert "the time was up" in late.message
+        assert oc.verify(soft, late)
 
     @pytest.mark.parametrize("relation", RELATIONS)
     def test_the_relaxation_it_names_is_enough_and_the_smallest(self, relation):

@@ -9,7 +9,7 @@ Altman (1999), chapter 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,14 +75,17 @@ class Decomposition:
         run.reach_feasibility(self.max_columns)
 
 
-def minimal_conflict(problem: Problem, proof: InfeasibleProof) -> list[str]:
+def minimal_conflict(problem: Problem, proof: InfeasibleProof, late: Callable[[], bool]) -> list[str]:
     """Return names of constraints that cannot be kept together, although all but any one of them can.
 
-    Deletion filter (Chinneck and Dravnieks 1991) over the constraints that the proof uses.
+    Deletion filter (Chinneck and Dravnieks 1991) over the constraints that the proof uses. Once it is `late`, what is
+    left is returned: still a conflict, but perhaps not the smallest.
     """
     form, pairs = formulate(problem), problem.mdp.pairs
     kept = np.flatnonzero(proof.bound.prices)
     for candidate in kept.copy():
+        if late():
+            break
         fewer = kept[kept != candidate]
         run = ColumnGeneration(replace(form, limits=form.limits.subset(fewer)), pairs)
         run.begin(None)

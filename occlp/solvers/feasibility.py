@@ -7,7 +7,7 @@ convex), or its prices and supergradients prove that no occupancy keeps all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -121,17 +121,20 @@ def _moved_limits(problem: Problem, policy: Policy, tol: float) -> Problem | Non
     return replace(problem, constraints=moved)
 
 
-def minimal_conflict(problem: Problem, proof: InfeasibleProof) -> list[str]:
+def minimal_conflict(problem: Problem, proof: InfeasibleProof, late: Callable[[], bool]) -> list[str]:
     """Return names of constraints that cannot be kept together, although all but any one of them can.
 
-    Deletion filter (Chinneck and Dravnieks 1991) over the constraints that the proof uses.
+    Deletion filter (Chinneck and Dravnieks 1991) over the constraints that the proof uses. Once it is `late`, what is
+    left is returned: still a conflict, but perhaps not the smallest.
     """
     if not problem.concave_limits:
-        return minimal_linear_conflict(problem, proof)
+        return minimal_linear_conflict(problem, proof, late)
     everything = problem.all_limits
     names = formulate(problem).names
     kept = [names[k] for k in np.flatnonzero(proof.bound.prices)]
     for candidate in list(kept):
+        if late():
+            break
         fewer = [name for name in kept if name != candidate]
         if _cannot(replace(problem, constraints={name: everything[name] for name in fewer})):
             kept = fewer
