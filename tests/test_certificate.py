@@ -287,7 +287,19 @@ def test_text_that_is_no_certificate_is_refused(text):
 
 @pytest.mark.parametrize(
     "change",
-    [{"lower": "0"}, {"gap": None}, {"upper": [1.0]}, {"exact": "yes"}, {"multipliers": [1]}, {"values": [[1.0, 2.0]]}],
+    [
+        {"lower": "0"},
+        {"gap": None},
+        {"upper": [1.0]},
+        {"exact": "yes"},
+        {"multipliers": [1]},
+        {"values": [[1.0, 2.0]]},
+        {"fingerprint": 3},
+        {"unending": 0},
+        {"level": "more"},
+        {"version": 2},
+        {"format": "other"},
+    ],
 )
 def test_numbers_of_another_kind_are_refused(change):
     with pytest.raises(ValueError, match=r"."):

@@ -15,6 +15,7 @@ import pytest
 
 import occlp as oc
 from occlp.errors import AuditFailed
+from occlp.verify import check_certificate
 
 MACHINE = oc.instances.get("machine-repair")
 FREE = MACHINE.replace(discount=None)
@@ -339,3 +340,89 @@ def test_probabilities_of_a_policy(off, passes):
     modest = claiming(result, lower=result.certificate.lower - 1, gap=result.gap + 1)
     told = oc.Policy(MACHINE.pairs, moved(result.policy.pair_probabilities, off))
     judge("plain", dataclasses.replace(modest, policy=told), None if passes else "sum to")
+
+
+# What mutations of the audit have got past the tests above ----------------------------------------------------
+
+
+@pytest.mark.parametrize("sense", ["maximize", "minimize"])
+def test_how_much_is_missing_of_a_total_in_either_sense(sense):
+    problem = oc.Problem(WALK, sense, "total", goal=3, constraints=[oc.expected_total("toll") <= -1])
+    result = oc.solve(problem, check=False)
+    assert result.status is oc.Status.INFEASIBLE
+    assert oc.verify(problem, result)
+    short = result.certificate.infeasible_by
+    with pytest.raises(AuditFailed, match="priced violation"):
+        oc.verify(problem, claiming(result, infeasible_by=short * (1 + 1e-8)))
+
+
+def test_visits_that_are_no_numbers():
+    result = answer("total")
+    visits, unused = result.pair_occupancy, int(np.argmin(result.pair_occupancy))
+    assert visits[unused] == 0
+    for told in (visits[:-1], moved(visits, np.nan), moved(visits, -1e-300, unused)):
+        judge("total", dataclasses.replace(result, pair_occupancy=told), "one number a pair")
+
+
+def test_utilities_in_constraints():
+    result = answer("concave limit")
+    ((name, value),) = result.utilities.items()
+    for off, words in ((0.9e-9 * value, None), (3e-9 * value, "the utility of"), (np.nan, "the utility of")):
+        judge("concave limit", dataclasses.replace(result, utilities={name: value + off}), words)
+    for told in ({}, {name: value, "more": 1.0}):
+        judge("concave limit", dataclasses.replace(result, utilities=told), "utilities are not those")
+
+
+def test_the_size_that_a_tolerance_refers_to():
+    """The range of the rewards or of the ends, or the strength of a term where the rewards are constant (section 7)."""
+    low, high = answer("plain").certificate.lower, answer("plain").certificate.upper
+    assert answer("plain").certificate.size == min(SPREAD, max(abs(low), abs(high)))
+    constant = MACHINE.replace(rewards=np.full(MACHINE.n_pairs, 3.0))
+    far = oc.KL(0.5, oc.Policy.from_table(MACHINE, [[0.9, 0.1]] * 3))
+    soft = oc.solve(oc.Problem(constant, regularizer=far)).certificate
+    assert soft.size == soft.spread == 0.5
+    one = oc.solve(
+        oc.Problem(MACHINE.replace(rewards=MACHINE.pair_rewards / SPREAD), regularizer=oc.PolicyEntropy(100))
+    )
+    away = min(abs(one.certificate.lower - one.certificate.shift), abs(one.certificate.upper - one.certificate.shift))
+    assert one.certificate.size == pytest.approx(away)
+    assert away > 10
+
+
+def test_prices_of_totals_are_charged_with_their_bounds():
+    """A bound that is neither 1 nor −1: y·b is a product."""
+    problem = oc.Problem(WALK, criterion="total", goal=3, constraints=[oc.expected_total("toll") >= 1.25])
+    result = oc.solve(problem)
+    assert result.multipliers["toll"] > 0.01
+    assert oc.verify(problem, result)
+
+
+def test_a_circle_that_earns_is_not_worth_minus_infinity():
+    """+1 and −2 in turn lose for ever, +1 and −3/4 earn for ever: the proof of the one is none of the other."""
+    losing, earning = (
+        oc.Problem(oc.MDP.from_arrays([[[0, 1]], [[1, 0]]], [[1], [last]], initial=0), criterion="total")
+        for last in (-2, -0.75)
+    )
+    result = oc.solve(losing, check=False)
+    assert (result.certificate.values == -np.inf).all()
+    check_certificate(losing, result.policy, result.certificate)
+    told = dataclasses.replace(result.certificate, fingerprint=earning.fingerprint)
+    with pytest.raises(AuditFailed, match="may earn for ever"):
+        check_certificate(earning, result.policy, told)
+
+
+def test_majorants_of_a_utility_of_the_user():
+    import cvxpy as cp
+
+    problem = oc.Problem(MACHINE, utility=oc.Utility(lambda d: -cp.sum_squares(d)))
+    result = oc.solve(problem, check=False)
+    assert oc.verify(problem, result)
+    certificate = result.certificate
+    for dual in (
+        -certificate.dual,
+        moved(certificate.dual, 1e-3, -1),
+        certificate.dual[:-1],
+        certificate.dual * np.nan,
+    ):
+        with pytest.raises(AuditFailed):
+            oc.verify(problem, claiming(result, dual=dual))

@@ -182,6 +182,21 @@ def test_initial_probabilities_are_divided_by_their_exact_sum():
     assert oc.verify(problem, result)
 
 
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("sense", ["maximize", "minimize"])
+def test_averages(sense, limited):
+    """The optimum is in no values here: it stands by itself, on either side of nought."""
+    mdp = journey("average")[0].mdp
+    for offset in (-10, 10):
+        shifted = mdp.replace(rewards=mdp.pair_rewards + offset)
+        problem = oc.Problem(shifted, sense, "average", [oc.expected("wear") <= 0.25] if limited else [])
+        result = oc.solve(problem, certify="exact")
+        assert oc.verify(problem, result)
+        optimum = result.certificate.proof.optimum
+        for lie in (optimum + TINY, optimum - TINY, 2 * optimum, Fraction(0)):
+            forged(result, "do not bound|does not attain|does not earn", problem, optimum=lie)
+
+
 def test_there_are_no_proofs_for_terms():
     problem, result = solved("at most")
     soft = oc.Problem(problem.mdp, regularizer=oc.PolicyEntropy(1.0))
