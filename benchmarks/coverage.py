@@ -25,7 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 #: Files of tests that take the branches of the kernels on models so small that an interpreter will do.
 INTERPRETED = [
-    "tests/test_kernels.py", "tests/test_graph.py", "tests/test_aggregation.py", "tests/solvers/test_local_model.py",
+    "tests/test_interpreted.py", "tests/test_kernels.py", "tests/test_graph.py", "tests/test_aggregation.py",
+    "tests/solvers/test_local_model.py",
 ]  # fmt: skip
 
 
@@ -87,7 +88,8 @@ class Count:
     @property
     def shares(self) -> tuple[float, float]:
         """Percentages: of statements, of branches."""
-        return 100 * self.run / max(self.statements, 1), 100 * self.taken / max(self.branches, 1)
+        run, taken = self.run + (self.statements == 0), self.taken + (self.branches == 0)
+        return 100 * run / max(self.statements, 1), 100 * taken / max(self.branches, 1)
 
 
 def report(data: Path) -> Iterator[str]:
