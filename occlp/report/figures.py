@@ -92,9 +92,7 @@ def plot_convergence(comparison: Comparison, path: str | Path | None = None) -> 
         style(axes, words)
         ends = [(getattr(run, of_run)[-1], max(run.gap[-1], floor)) for run in runs]
         for k, run in enumerate(runs):
-            # Markers that fall on one another become rings: the earlier, the larger.
-            hidden = sum(_near(ends[k], other) for other in ends[k + 1 :])
-            _draw_run(axes, run, getattr(run, of_run), floor, (8.0 if run.is_point else 6.0) + 5.0 * min(hidden, 4))
+            _draw_run(axes, run, getattr(run, of_run), floor, _marker_size(runs, ends, k))
         _scale_x(axes, np.concatenate([getattr(run, of_run) for run in runs]))
     _mark((left, right), _levels(comparison, runs, floor), floor, above)
     left.set_ylabel("certified gap", color=INK)
@@ -222,6 +220,15 @@ def _floor(runs: Sequence[_Run]) -> tuple[float, float]:
 
 def _near(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return abs(math.log10(one[0] / other[0])) < 0.04 and abs(math.log10(one[1] / other[1])) < 0.4
+
+
+def _marker_size(runs: Sequence[_Run], ends: Sequence[tuple[float, float]], k: int) -> float:
+    """Markers of methods that fall on one another become rings, the earlier the larger; other seeds are dots."""
+    if not runs[k].first:
+        return 3.0
+    hidden = sum(later.first and _near(ends[k], end) for later, end in zip(runs[k + 1 :], ends[k + 1 :], strict=True))
+    few = sum(run.first for run in runs) <= 5
+    return (8.0 if runs[k].is_point else 6.0) + (5.0 if few else 2.0) * min(hidden, 4)
 
 
 def _draw_run(axes: Axes, run: _Run, x: FloatArray, floor: float, marker_size: float) -> None:
