@@ -25,7 +25,7 @@ SAYS = {
     "budget_and_its_price": ["price 1.0603", "no policy keeps all of 'budget'", "difference quotient at 0.25: 1.0603"],
     "compare_frozenlake": ["CERTIFIED", "0.54202593", "written: comparison.html"],
     "dask_cluster": ["PolicyIteration()            CERTIFIED 1022.9885773699 True"],
-    "gradient_study": ["of 2 seeds, 30000 samples", "natural, exact               0.00 (  0.00)     0.00 (  0.00)"],
+    "gradient_study": ["of 2 seeds, 20000 samples", "natural, exact               0.00 (  0.00)     0.00 (  0.00)"],
     "kl_towards_a_reference": ["optimum:   2.2561", "CERTIFIED  1.56014492"],
     "machine_repair": ["'broken': 'repair'", "worth 149.4777, or 7.4739 a period", "broken  run   -6.600"],
     "occupancy_lp_by_hand": ["near today: 7.201872 a period", "no policy this near earns more than 7.201872"],
@@ -34,7 +34,11 @@ SAYS = {
     "third_party_solver": ["ScipyDual()        CERTIFIED  148.108252"],
     "where_the_loss_sits": ["  8 iterations: 4.91e-08 below the optimum; the losses of all pairs sum to 4.91e-08"],
 }
-WRITES = {"compare_frozenlake": ["comparison.html", "convergence.png"], "picture_frozenlake": ["frozenlake.png"]}
+WRITES = {
+    "compare_frozenlake": ["comparison.html", "convergence.png"],
+    "picture_frozenlake": ["frozenlake.png"],
+    "gradient_study": ["study of riverswim.html", "study of riverswim.png", "study of random.html"],
+}
 SLOW = {"dask_cluster"}
 
 
