@@ -52,4 +52,4 @@ def _slack_of(form: StandardForm, pair_mass: FloatArray) -> float:
     mass = pair_mass[used]
     slope = slope[used] - mass @ slope[used]  # errors of d sum to zero
     relative = 8 * EPS * (np.log2(form.n_states + 1) + 8)
-    return float(relative * (mass * np.abs(slope)).sum())
+    return float(relative * (mass * np.abs(slope)).sum()) + form.term.rounding(pair_mass)

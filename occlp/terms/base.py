@@ -105,6 +105,10 @@ class Term:
         """Return f(d)."""
         raise NotImplementedError
 
+    def rounding(self, occupancy: FloatArray) -> float:
+        """Return what the arithmetic of `value` may have lost, the occupancy itself being exact."""
+        return 16.0 * EPS * abs(self.value(occupancy))
+
     def gradient(self, occupancy: FloatArray) -> FloatArray:
         """Return a supergradient of f at d, [pairs]; −inf off the support."""
         raise NotImplementedError

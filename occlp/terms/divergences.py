@@ -16,6 +16,7 @@ from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
 from occlp.terms.base import (
+    EPS,
     LEAST_MASS,
     Binding,
     ProgramSize,
@@ -135,6 +136,12 @@ class JointTerm(Term):
         near = prior * ((1.0 + excess) * np.log1p(excess) - excess)
         terms = np.where(close, near, rel_entr(mass, prior) - mass + prior)
         return -self.strength * float(terms.sum())
+
+    def rounding(self, occupancy: FloatArray) -> float:
+        """That of the terms d0 φ(d/d0), and of the prior: its errors count by |d0 − d|."""
+        prior, mass = self.prior[self.support], occupancy[self.support]
+        parts = np.abs(rel_entr(mass, prior)) + (np.abs(mass - prior) if self.normalized else 0.0)
+        return 16.0 * EPS * self.strength * float(parts.sum())
 
     def gradient(self, occupancy: FloatArray) -> FloatArray:
         """−τ (log(d / d0) + 1); +inf at d = 0 < d0, −inf off the support."""
