@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.arguments import check_count, check_positive
+from occlp.arguments import check_count, check_positive, check_word
 from occlp.certificate import to_multipliers, to_prices
 from occlp.evaluation import assess, formulate
 from occlp.policy import Policy
@@ -32,6 +32,7 @@ from occlp.solvers.base import (
     describe,
     start_policy,
 )
+from occlp.solvers.hybrid_gradient import ScaledProgram
 from occlp.solvers.resuming import Saved, carried, fingerprint
 from occlp.standard import flow_matrix
 
@@ -66,31 +67,36 @@ class FirstOrder:
 
 @dataclass(frozen=True, repr=False)
 class SaddlePoint(FirstOrder):
-    """Primal–dual hybrid gradients with entropic steps of the occupancy, averages and restarts.
+    """Primal–dual hybrid gradients on the linear program, with averages and restarts.
 
     A step costs two products with the transition matrix.
 
     Parameters
     ----------
+    geometry : {"euclidean", "entropic"}
+        How the occupancy moves: by projected steps in a scaled program, with adaptive lengths (PDLP), which is the
+        faster one, or by exponentiated gradients on the simplex, for which the rate below is proved.
     step_ratio : float
-        ω: steps of the values have size ω/L, those of the log-occupancy 1/(ωL), L² the largest squared length of a
-        row of (γP − E, −Gᵀ). Larger where values span more of the rewards' range.
+        ω: steps of the values are ω times longer and those of the occupancy ω times shorter. Entropic ones have size
+        ω/L and 1/(ωL), L² the largest squared length of a row of (γP − E, −Gᵀ); Euclidean ones begin at the ratio of
+        the sizes of rewards and initial distribution times this.
     restarts : bool
-        Whether the run begins anew at its averages after 64 steps, then 77 (1.2 times as many), and so on, with ω set
-        by how far values and occupancy have moved: mostly linear convergence. False is the plain method with its
-        proven rate.
+        Whether the run begins anew at its averages: as soon as the error has fallen far enough, or for entropic steps
+        after 64 of them, then 77 (1.2 times as many), and so on, with ω set by how far values and occupancy have
+        moved: mostly linear convergence. False is the plain method.
     steps : int
         The run ends after this many steps.
 
     Notes
     -----
-    Without restarts, after N steps from (x0, d0), for every x = (V, y) with y ≥ 0 and every d in the simplex
+    Without restarts, after N entropic steps from (x0, d0), for every x = (V, y) with y ≥ 0 and every d in the simplex
 
         L(x̄, d) − L(x, d̄) ≤ (L ‖x − x0‖²/(2ω) + ω L KL(d ‖ d0) − ⟨K(x − x0), d − d0⟩) / N
 
     (Chambolle and Pock 2016, theorem 1 in Bregman form, with K = (γP − E, −Gᵀ); steps ω/L and 1/(ωL) are allowed
     because L bounds K from the Euclidean norm into the maximum norm). Restarts and ω follow Applegate, Díaz, Hinder,
-    Lu, Lubin, O'Donoghue and Schudy (2021), here with lengths fixed beforehand, for which no rate is proved.
+    Lu, Lubin, O'Donoghue and Schudy (2021); those of entropic steps come at times fixed beforehand, for which no rate
+    is proved.
 
     Examples
     --------
@@ -104,8 +110,10 @@ class SaddlePoint(FirstOrder):
     step_ratio: float = 1.0
     restarts: bool = True
     steps: int = 20_000
+    geometry: Literal["euclidean", "entropic"] = "euclidean"
 
     def __post_init__(self) -> None:
+        check_word(self.geometry, "geometry", ("euclidean", "entropic"))
         check_positive("step_ratio", self.step_ratio)
         check_count("steps", self.steps, least=0)
 
@@ -113,6 +121,9 @@ class SaddlePoint(FirstOrder):
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield the averages after each step, or the start where there are no steps."""
+        if self.geometry == "euclidean" and self.steps > 0:
+            yield from self._euclidean(problem, start)
+            return
         program = Program(problem)
         resumed, settings = carried(self, problem, start), fingerprint(self)
         if resumed is not None:
@@ -130,6 +141,19 @@ class SaddlePoint(FirstOrder):
             yield program.show(shown, Saved(settings, (point, average, ratio, stretch)))
         if self.steps == 0:
             yield program.show(point)
+
+    def _euclidean(self, problem: Problem, start: Start) -> Iterator[Iterate]:
+        program = Program(problem)
+        scaled = ScaledProgram(program.form)
+        now, settings = carried(self, problem, start), fingerprint(self)
+        if now is None:
+            first = program.first(start)
+            now = scaled.begin(first.occupancy, first.values, first.prices, self.step_ratio)
+        for _ in range(self.steps):
+            now = scaled.advance(now)
+            if self.restarts:
+                now = scaled.restarted(now)
+            yield program.show_parts(*scaled.unscaled(now.average), state=Saved(settings, now))
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,12 +244,17 @@ class Program:
 
     def show(self, point: Point, state: Any = None, samples: int = 0) -> Iterate:
         """The policy, the values and the prices of a point, in the user's units."""
+        return self.show_parts(point.occupancy, point.values, point.prices, state=state, samples=samples)
+
+    def show_parts(
+        self, occupancy: FloatArray, values: FloatArray, prices: FloatArray, *, state: Any = None, samples: int = 0
+    ) -> Iterate:
+        """The same, from the parts."""
         form = self.form
-        policy = Policy.from_occupancy(self.problem.mdp.pairs, point.occupancy)
-        return Iterate(
-            policy, form.sign * form.scale * point.values, multipliers=to_multipliers(form, point.prices),
-            samples=samples, state=state,
-        )  # fmt: skip
+        policy = Policy.from_occupancy(self.problem.mdp.pairs, occupancy)
+        multipliers = to_multipliers(form, form.limits.feasible_prices(prices))
+        values = form.sign * form.scale * values
+        return Iterate(policy, values, multipliers=multipliers, samples=samples, state=state)
 
 
 def normalized(logarithms: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ import pytest
 import occlp as oc
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import formulate
+from occlp.solvers.hybrid_gradient import ScaledProgram
 from occlp.solvers.saddle_point import Program
 from occlp.solvers.sampled_saddle_point import _Game
 from occlp.standard import flow_matrix
@@ -93,7 +94,7 @@ def test_the_certified_gap_falls_as_the_theorem_says(name):
     problem = PROBLEMS[name]
     form = formulate(problem)
     size = np.sqrt((flow_matrix(form).toarray() ** 2).sum(axis=0).max())
-    steps = oc.SaddlePoint(restarts=False, steps=400).iterate(problem, tol=0, rng=NO_RNG)
+    steps = oc.SaddlePoint(restarts=False, steps=400, geometry="entropic").iterate(problem, tol=0, rng=NO_RNG)
     for count, step in enumerate(steps, 1):
         if count not in (10, 50, 400):
             continue
@@ -210,3 +211,45 @@ def test_what_they_do_not_answer():
 def test_settings_that_are_refused(build):
     with pytest.raises(InvalidProblem):
         build()
+
+
+def test_grids_that_mix_slowly():
+    """Scaled projected steps with adaptive restarts get there; exponentiated ones hardly begin in as many steps."""
+    problem = oc.Problem(oc.instances.get("bumpy-gridworld", n=6))
+    size = np.ptp(problem.mdp.pair_rewards)
+    done = oc.solve(problem, oc.SaddlePoint(steps=4000), tol=1e-6)
+    assert done.status is oc.Status.CERTIFIED
+    slow = oc.solve(problem, oc.SaddlePoint(steps=4000, geometry="entropic"), tol=1e-6)
+    assert slow.gap > 1e-4 * size
+
+
+@pytest.mark.parametrize("name", ["plain", "limited", "at least", "average", "random"])
+def test_scaling_changes_units_only(name):
+    """The residuals of the scaled program are those of the linear program, row by row and column by column."""
+    form, rng = formulate(PROBLEMS[name]), np.random.default_rng(3)
+    scaled = ScaledProgram(form)
+    occupancy, values = rng.dirichlet(np.ones(form.n_pairs)), rng.normal(size=form.n_states)
+    prices = rng.random(len(form.limits.names))
+    point = scaled.begin(occupancy, values, prices, 1.0).point
+    for found, given in zip(scaled.unscaled(point), (occupancy, values, prices), strict=True):
+        np.testing.assert_allclose(found, given, rtol=1e-12)
+    missed = (point.forward - scaled.target) / scaled.of_rows
+    flow = flow_matrix(form) @ occupancy - form.rest * form.initial
+    np.testing.assert_allclose(missed, np.concatenate([flow, [0.0], form.limits.rows @ occupancy]), atol=1e-12)
+    scores = form.rewards - values @ flow_matrix(form) - prices @ form.limits.rows
+    np.testing.assert_allclose((scaled.cost - point.backward) / scaled.of_columns, scores.max() - scores, atol=1e-12)
+    assert scaled.error(point, 1.0) > 0
+
+
+def test_the_error_vanishes_at_the_optimum_and_nowhere_else():
+    problem = PROBLEMS["limited"]
+    best, form = oc.solve(problem), formulate(problem)
+    scaled = ScaledProgram(form)
+    prices = np.array([best.multipliers["wear"]]) * form.units / form.scale
+    values = best.certificate.values / (form.sign * form.scale)
+    there = scaled.begin(best.pair_occupancy, values, prices, 1.0)
+    assert there.error < 1e-9
+    for step in (np.ones(form.n_states), np.eye(form.n_states)[0]):  # a constant is free, for the level takes it up
+        away = scaled.begin(best.pair_occupancy, values + 0.01 * step, prices, 1.0)
+        assert (away.error < 1e-9) == bool(step.all())
+    assert scaled.begin(np.full(form.n_pairs, 1 / form.n_pairs), values, prices, 1.0).error > 1e-3
