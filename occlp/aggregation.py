@@ -30,6 +30,8 @@ MOST_BASINS, LARGEST_SHARE = 30_000, 1 / 8
 REDUCTION = 1e-10
 #: Preconditioned steps after which a solve has failed.
 MOST_STEPS = 100
+#: Cosine between the defect and its shadow below which iterations start anew, from the defect.
+BLIND = 1e-6
 
 #: indptr, indices, data.
 Rows: TypeAlias = tuple[IntArray, IntArray, FloatArray]
@@ -71,7 +73,25 @@ class Aggregation:
         self._label, self._core = label[order], position[core[:length]]
         if self._n_basins > min(MOST_BASINS, max(1.0, LARGEST_SHARE * n)):
             self._label[:], self._n_basins = 0, 1
+        if not self._leave.all():
+            self._core = self._widened(self._core)
         self._weights = 1.0 / np.bincount(self._label[self._core])[self._label[self._core]]
+
+    def _widened(self, core: IntArray) -> IntArray:
+        """The states whose equations stand for their basins: all states of a basin whose cycle is never left."""
+        tails = self._crossing(core, np.ones(len(core)))[0]
+        left = np.zeros(self._n_basins, dtype=np.bool_)
+        left[tails], left[self._label[core[self._leave[core] > 0]]] = True, True
+        mine = ~left[self._label]
+        mine[core] = True
+        return np.flatnonzero(mine).astype(np.int32)
+
+    def _crossing(self, core: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+        """Weighted moves from some states into other basins: from which basin, to which, how much."""
+        size = int((self._moves[0][core + 1] - self._moves[0][core]).sum())
+        tails, heads, flows = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32), np.empty(size)
+        size = aggregation.cross_basins(core, weights, self._label, *self._moves, tails, heads, flows)
+        return tails[:size], heads[:size], flows[:size]
 
     def columns(self, rhs: FloatArray, *, reduction: float = REDUCTION, noise: float = 0.0) -> FloatArray:
         """A⁻¹ b, the defect made smaller by the given factor, or than noise of this size at every state.
@@ -82,9 +102,9 @@ class Aggregation:
         found = bicgstab(self._defects(self._moves, self._leave), self._improve_columns, rhs[self._order], target)
         return self._in_place(found)
 
-    def rows(self, rhs: FloatArray, *, reduction: float = REDUCTION) -> FloatArray:
+    def rows(self, rhs: FloatArray, *, reduction: float = REDUCTION, noise: float = 0.0) -> FloatArray:
         """b A⁻¹, likewise."""
-        target = reduction * math.sqrt(inner_product(rhs, rhs))
+        target = max(reduction * math.sqrt(inner_product(rhs, rhs)), noise * math.sqrt(len(rhs)))
         found = bicgstab(self._defects(*self._entering), self._improve_rows, rhs[self._order], target)
         return self._in_place(found)
 
@@ -117,15 +137,15 @@ class Aggregation:
     def _coarse(self) -> Any:
         """Factors of the equations of the cycles, [basins, basins]; their diagonal is summed, not subtracted."""
         core, weights, count = self._core, self._weights, self._n_basins
-        size = int((self._moves[0][core + 1] - self._moves[0][core]).sum())
-        tails, heads, flows = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32), np.empty(size)
-        size = aggregation.cross_basins(core, weights, self._label, *self._moves, tails, heads, flows)
-        tails, heads, flows = tails[:size], heads[:size], flows[:size]
+        tails, heads, flows = self._crossing(core, weights)
         diagonal = np.bincount(self._label[core], weights * self._leave[core], minlength=count)
         diagonal += np.bincount(tails, flows, minlength=count)
         crossing = sparse.csc_array((flows, (tails, heads)), shape=(count, count))
         matrix = sparse.csc_array(sparse.diags_array(diagonal) - crossing)
-        return splu(matrix, diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        try:
+            return splu(matrix, diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        except RuntimeError:  # singular: cycles that are left for each other only
+            raise Stalled from None
 
     def _improve_columns(self, rhs: FloatArray) -> FloatArray:
         """Sweeps, a coarse correction and sweeps for Ax = b, from zero."""
@@ -178,12 +198,12 @@ def bicgstab(
     x, defect, zero = np.zeros(len(rhs)), rhs.copy(), np.zeros(len(rhs))
     if math.sqrt(inner_product(rhs, rhs)) <= target:
         return x
-    direction, product = rhs.copy(), inner_product(rhs, rhs)
+    shadow, direction, product = rhs, rhs.copy(), inner_product(rhs, rhs)
     with np.errstate(all="ignore"):
         for _ in range(MOST_STEPS // 2):
             step = improve(direction)
             image = defects(zero, step)  # −A step
-            length = -product / inner_product(rhs, image)
+            length = -product / inner_product(shadow, image)
             x += length * step
             defect += length * image
             if math.sqrt(inner_product(defect, defect)) <= target:
@@ -195,7 +215,11 @@ def bicgstab(
             defect += damping * change
             if math.sqrt(inner_product(defect, defect)) <= target:
                 return x
-            before, product = product, inner_product(rhs, defect)
+            before, product = product, inner_product(shadow, defect)
+            size = inner_product(shadow, shadow) * inner_product(defect, defect)
+            if product * product <= BLIND * BLIND * size:
+                shadow, direction, product = defect.copy(), defect.copy(), inner_product(defect, defect)
+                continue
             direction += damping * image
             direction *= (product / before) * (length / damping)
             direction += defect

@@ -345,8 +345,7 @@ def _correction(chain: Chain, high: FloatArray, low: FloatArray | None) -> Float
     noise, rhs = float(error.max()), rho - 0.5 * (rho.min() + rho.max())
     if low is None and float(rhs.max()) <= noise <= CLOSE:  # two doubles a value have digits beyond that
         return None
-    resolvent = chain.resolvent
-    step = resolvent.columns(rhs, noise=noise) if isinstance(resolvent, Guarded) else resolvent.columns(rhs)
+    step = chain.resolvent.columns(rhs, noise=noise)
     return np.asarray(step - step[int(np.argmax(chain.initial))])
 
 

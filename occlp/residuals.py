@@ -90,6 +90,18 @@ def pair_residuals(
     return out, error
 
 
+def improve(form: StandardForm, values: FloatArray, rewards: FloatArray | None = None) -> tuple[FloatArray, IntArray]:
+    """One Bellman backup: the gain max_a r + γPV − V of each state and the first pair attaining it, [S].
+
+    `rewards` [pairs] takes the place of the form's own.
+    """
+    best, choice = np.empty(form.n_states), np.empty(form.n_states, dtype=np.int32)
+    matrix, rewards = form.transitions, form.rewards if rewards is None else rewards
+    rows = (form.start, matrix.indptr, matrix.indices, matrix.data, rewards, form.discount, form.rest)
+    run_rows(backup.improvements, form.n_states, matrix.nnz, *rows, values, best, choice)
+    return best, choice
+
+
 def base_value(initial: FloatArray, rest: float, high: FloatArray, low: FloatArray | None) -> tuple[float, float]:
     """(1 − γ) μ0·V and a bound on its rounding."""
     terms = initial * high

@@ -26,8 +26,8 @@ ELIMINATION_WORK = 40_000_000
 class Resolvent(Protocol):
     """Solves with A, from the right and from the left."""
 
-    def columns(self, rhs: FloatArray) -> FloatArray:
-        """A⁻¹ b."""
+    def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
+        """A⁻¹ b; of methods that iterate, what is left of the defect at a state may be as large as `noise`."""
 
     def rows(self, rhs: FloatArray) -> FloatArray:
         """b A⁻¹ (b a row vector)."""
@@ -79,7 +79,7 @@ class Elimination:
         self._band, self._order = band, order
         self._pivots = elimination.eliminate(band, leave)
 
-    def columns(self, rhs: FloatArray) -> FloatArray:
+    def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """A⁻¹ b."""
         return self._split(elimination.solve_columns, rhs)
 
@@ -101,7 +101,7 @@ class Factors:
     def __init__(self, system: Any) -> None:
         self._lu: Any = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
 
-    def columns(self, rhs: FloatArray) -> FloatArray:
+    def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """A⁻¹ b."""
         return np.asarray(self._lu.solve(rhs))
 
@@ -130,11 +130,11 @@ class Guarded:
                 self._iterations = None
         return self._factors.columns(rhs)
 
-    def rows(self, rhs: FloatArray) -> FloatArray:
-        """b A⁻¹."""
+    def rows(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
+        """b A⁻¹, likewise."""
         if self._iterations is not None:
             try:
-                return self._iterations.rows(rhs)
+                return self._iterations.rows(rhs, noise=noise)
             except Stalled:
                 self._iterations = None
         return self._factors.rows(rhs)
@@ -181,7 +181,7 @@ class Recurrent:
         out[inside] = gains[self.classes[inside]]
         return out
 
-    def columns(self, rhs: FloatArray) -> FloatArray:
+    def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """Relative values h of rewards b: h = b − P*b + Ph, zero at the pinned states."""
         return self.until_pinned(rhs - self.gains(rhs))
 

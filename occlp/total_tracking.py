@@ -82,14 +82,16 @@ class TotalTracker(Rows):
             return self.form.scale * self.gap
         limits = self.form.limits
         prices = limits.feasible_prices(to_prices(self.form, iterate.multipliers))
-        found = assess_total(self.total, policy.pair_probabilities)
-        visits = np.where(np.isfinite(found.visits), found.visits, 1e300) if limits.names else found.visits
-        kept, violation = self.form.kept(visits, self.tol), self.form.violation(visits)
-        gained = float(np.abs(prices) @ limits.excess(visits)) if limits.names else 0.0
-        candidate = _Candidate(policy, found, found.lower - gained, kept, violation)
         claimed = None if iterate.values is None else standard_values(self.form, iterate.values)
         if claimed is not None and claimed.shape != (self.form.n_states,):
             claimed = None
+        found = assess_total(self.total, policy.pair_probabilities, claimed)
+        kept, violation, gained = True, 0.0, 0.0
+        if limits.names:
+            visits = np.where(np.isfinite(found.visits), found.visits, 1e300)
+            kept, violation = self.form.kept(visits, self.tol), self.form.violation(visits)
+            gained = float(np.abs(prices) @ limits.excess(visits))
+        candidate = _Candidate(policy, found, found.lower - gained, kept, violation)
         if claimed is not None or not prices.any():
             self._last = found.values if claimed is None else claimed, prices
             self._improve_bound(*self._last, self.tol * max(self._size(), self.form.spread))

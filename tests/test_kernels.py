@@ -589,8 +589,9 @@ def test_improving_in_place_there_and_back_finds_the_optimal_values(form, mdp):
     standard = standardize(oc.Problem(mdp))
     matrix, values = standard.transitions, np.zeros(mdp.n_states)
     rows = (standard.start, matrix.indptr, matrix.indices, matrix.data, standard.rewards, 0.8, standard.rest)
+    ways = np.arange(mdp.n_states, dtype=np.int32), np.arange(mdp.n_states, dtype=np.int32)[::-1].copy()
     for turn in range(120):
-        either(relaxation.improve_values, form)(turn % 2 == 1, *rows, values)
+        either(relaxation.improve_values, form)(ways[turn % 2], *rows, values)
     dense, first = dense_transitions(mdp), standard.start[:-1]
     exact = np.zeros(mdp.n_states)
     for _ in range(200):

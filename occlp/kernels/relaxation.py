@@ -10,7 +10,7 @@ from occlp.kernels._jit import kernel
 
 @kernel
 def improve_values(
-    backwards: bool,
+    order: IntArray,
     start: IntArray,
     indptr: IntArray,
     indices: IntArray,
@@ -20,10 +20,11 @@ def improve_values(
     rest: float,
     values: FloatArray,
 ) -> None:
-    """One Bellman backup in place, state after state: each takes its best action and solves its equation alone."""
-    n = len(values)
-    for place in range(n):
-        s = n - 1 - place if backwards else place
+    """One Bellman backup in place, states [S] in this order: each takes its best action and solves its equation alone.
+
+    A reward of −∞ rules a pair out.
+    """
+    for s in order:
         here = values[s]
         top = -np.inf
         arg = start[s]
@@ -40,5 +41,5 @@ def improve_values(
             if indices[e] != s:
                 leaving += data[e]
         rate = rest + discount * leaving
-        if rate > 0.0:
+        if rate > 0.0 and top > -np.inf:
             values[s] = here + (top - rest * here) / rate

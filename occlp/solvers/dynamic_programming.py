@@ -21,10 +21,10 @@ from occlp.multichain import has_several
 from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.problem import Problem
+from occlp.residuals import improve
 from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.solvers.multichain_iteration import multichain_iterations
 from occlp.solvers.policy_iteration import policy_iterations
-from occlp.solvers.slow_rounds import improve
 from occlp.solvers.total_iteration import total_policy_iterations, total_value_iterations
 from occlp.standard import StandardForm
 

@@ -11,7 +11,7 @@ import numpy as np
 from occlp._typing import FloatArray, IntArray
 from occlp.aggregation import Aggregation, Stalled
 from occlp.kernels import backup, relaxation
-from occlp.parallel import run_rows
+from occlp.residuals import improve
 from occlp.standard import StandardForm
 
 #: Most rounds, and improvements in place of each.
@@ -24,20 +24,12 @@ MOST_STALLED = 2
 LEAST_REST = 1e-7
 
 
-def improve(form: StandardForm, values: FloatArray) -> tuple[FloatArray, IntArray]:
-    """One Bellman backup: the gain max_a r + γPV − V of each state and the first pair attaining it, [S]."""
-    best, choice = np.empty(form.n_states), np.empty(form.n_states, dtype=np.int32)
-    matrix = form.transitions
-    rows = (form.start, matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, form.rest)
-    run_rows(backup.improvements, form.n_states, matrix.nnz, *rows, values, best, choice)
-    return best, choice
-
-
 def climb(form: StandardForm, values: FloatArray, choice: IntArray) -> tuple[FloatArray, IntArray]:
     """Values and their greedy choice, [S] each, after rounds that end when the choice stays the same."""
     matrix, rest = form.transitions, max(form.rest, LEAST_REST)
     rows = (form.start, matrix.indptr, matrix.indices, matrix.data)
-    leave = np.full(form.n_states, rest)
+    leave, there = np.full(form.n_states, rest), np.arange(form.n_states, dtype=np.int32)
+    ways = there[::-1].copy(), there
     begin, values, level, stalled = (values, choice), values.copy(), 0.0, 0
     for _ in range(ROUNDS):
         rho = np.empty(form.n_states)
@@ -56,7 +48,7 @@ def climb(form: StandardForm, values: FloatArray, choice: IntArray) -> tuple[Flo
         level += rest * mean
         charged = form.rewards - level
         for turn in range(PASSES):
-            relaxation.improve_values(turn % 2 == 0, *rows, charged, form.discount, rest, values)
+            relaxation.improve_values(ways[turn % 2], *rows, charged, form.discount, rest, values)
         known, (best, choice) = choice, improve(form, values)
         if not np.isfinite(best).all():
             return begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,11 @@ class TotalAssessment:
 
     Attributes
     ----------
+    total : TotalForm
+    probabilities : FloatArray [pairs]
     chain : Chain
     values : FloatArray [S]
         Expected total from each state; infinite where it is, NaN where gains and losses for ever cancel.
-    visits : FloatArray [pairs]
-        Expected number of times that each pair is taken; infinite where the process stays for ever.
     objective, lower : float
         The total from the initial distribution, and a rigorous lower bound of it.
     proof : FloatArray [S]
@@ -36,17 +37,34 @@ class TotalAssessment:
         States of recurrent classes outside the goal that the policy reaches.
     """
 
+    total: TotalForm
+    probabilities: FloatArray  # [pairs]
     chain: Chain
     values: FloatArray  # [S]
-    visits: FloatArray  # [pairs]
     objective: float
     lower: float
     proof: FloatArray  # [S]
     trapped: BoolArray  # [S]
+    passed: Transient | None  # the states that are left for good, where they are those of the values
+
+    @cached_property
+    def visits(self) -> FloatArray:
+        """Expected number of times that each pair is taken, [pairs]; infinite where the process stays for ever."""
+        base, chain = self.total.base, self.chain
+        passed = self.passed
+        if passed is None:
+            labels, closed = closed_labels(chain.matrix)
+            passed = Transient(chain.matrix, ~closed[labels])
+        visits = np.where(chain.visited, passed.visits(base.initial), 0.0)
+        visits[self.trapped] = math.inf
+        taken = self.probabilities > 0
+        out = np.zeros(base.n_pairs)
+        out[taken] = visits[base.states[taken]] * self.probabilities[taken]
+        return out
 
 
-def assess_total(total: TotalForm, probabilities: FloatArray) -> TotalAssessment:
-    """Evaluate pair probabilities, [pairs]."""
+def assess_total(total: TotalForm, probabilities: FloatArray, near: FloatArray | None = None) -> TotalAssessment:
+    """Evaluate pair probabilities, [pairs]; values of states that may be near theirs save iterations."""
     base = total.base
     chain = policy_chain(base, probabilities)
     labels, closed = closed_labels(chain.matrix)
@@ -57,25 +75,24 @@ def assess_total(total: TotalForm, probabilities: FloatArray) -> TotalAssessment
     inner = ~recurrent & ~tainted
     transient = Transient(chain.matrix, inner)
     settled = np.where(np.isfinite(ends), ends, 0.0)
-    values = transient.values(chain.rewards, np.where(recurrent, settled, 0.0))
-    values = _refine(chain, transient, values)
+    outside = np.where(recurrent, settled, 0.0)
+    if near is not None and transient.iterates and np.isfinite(near[inner]).all():
+        values = np.where(inner, near, outside)
+    else:
+        values = transient.values(chain.rewards, outside)
+    values = transient.refined(values, chain.residuals)
     proof, lower_known = _subharmonic(chain, transient, values)
     objective, lower = _from_start(base.initial, values, proof)
     if not lower_known:
         lower = -math.inf
-    leaving = transient if not tainted[~recurrent].any() else Transient(chain.matrix, ~recurrent)
-    visits = leaving.visits(base.initial)
     worth = _spread_of(chain.matrix, ends, tainted, values)
     if (tainted & (base.initial > 0)).any():
         with np.errstate(invalid="ignore"):  # ∞ − ∞: the total is undefined
             objective = lower = float(worth[tainted & (base.initial > 0)].sum())
         lower = -math.inf if math.isnan(lower) else lower
-    reached = recurrent & chain.visited
-    visits = np.where(reached & ~total.goal, math.inf, visits)
-    taken = probabilities > 0
-    pair_visits = np.zeros(base.n_pairs)
-    pair_visits[taken] = visits[base.states[taken]] * probabilities[taken]
-    return TotalAssessment(chain, worth, pair_visits, objective, lower, proof, reached & ~total.goal)
+    trapped = recurrent & chain.visited & ~total.goal
+    passed = transient if not tainted[~recurrent].any() else None
+    return TotalAssessment(total, probabilities, chain, worth, objective, lower, proof, trapped, passed)
 
 
 def _end_values(
@@ -130,16 +147,6 @@ def _spread_of(matrix: AnyArray, ends: FloatArray, tainted: BoolArray, values: F
     out[best], out[worst] = math.inf, -math.inf
     out[undefined | (best & worst)] = math.nan
     return out
-
-
-def _refine(chain: Chain, transient: Transient, values: FloatArray) -> FloatArray:
-    """One step of iterative refinement where it makes the residuals smaller."""
-    rho, _ = chain.residuals(values)
-    rho = np.where(transient.inner, rho, 0.0)
-    better = values + np.where(transient.inner, transient.values(rho, np.zeros_like(rho)), 0.0)
-    after, _ = chain.residuals(better)
-    after = np.where(transient.inner, after, 0.0)
-    return better if np.abs(after).max(initial=0.0) < np.abs(rho).max(initial=0.0) else values
 
 
 def _subharmonic(chain: Chain, transient: Transient, values: FloatArray) -> tuple[FloatArray, bool]:

@@ -14,12 +14,15 @@ import numpy as np
 from occlp._typing import BoolArray, FloatArray, IntArray
 from occlp.residuals import pair_residuals
 from occlp.resolvent import closed_labels
+from occlp.total.approach import approach
 from occlp.total.assessment import gain_sign
 from occlp.total.reduction import Reduction, greedy, is_proper, reduce
 from occlp.total.transient import Transient
 
 #: Improvements after which the method gives up.
 MOST_IMPROVEMENTS = 100_000
+#: Nodes up to which policy iteration needs no approach.
+FEW_NODES = 1_500
 #: Least loss a step, as a share of the largest reward, at which staying for ever is shown to lose without end.
 LEAST_LOSS = 1e-6
 
@@ -64,12 +67,16 @@ def improvements(reduction: Reduction, rewards: FloatArray, start: FloatArray | 
     Unending
         When there is no upper bound.
     """
-    form, choice = reduction.form, reduction.proper_choice
+    form, choice, values = reduction.form, None, start
     if start is not None:
         seeded = greedy(form, pair_residuals(form, start, None, rewards)[0])
-        choice = seeded if is_proper(reduction, seeded) else choice
+        choice = seeded if is_proper(reduction, seeded) else None
+    if form.n_states > FEW_NODES:
+        values, choice = approach(reduction, rewards, choice, start)
+    elif choice is None:
+        choice = reduction.proper_choice
     for _ in range(MOST_IMPROVEMENTS):
-        values = _evaluate(reduction, choice, rewards)
+        values = _evaluate(reduction, choice, rewards, values)
         yield Improvement(choice, values)
         better = _improve(reduction, choice, values, rewards)
         if better is None:
@@ -98,12 +105,17 @@ def loses_without_end(reduction: Reduction) -> bool:
     return bool(((scores + error)[own] < 0).all())
 
 
-def _evaluate(reduction: Reduction, choice: IntArray, rewards: FloatArray) -> FloatArray:
-    form = reduction.form
-    transient = Transient(form.transitions[choice], ~reduction.fixed)
-    values = transient.values(rewards[choice], reduction.ends)
-    rho = np.where(reduction.fixed, 0.0, pair_residuals(form, values, None, rewards)[0][choice])
-    return values + transient.values(rho, np.zeros_like(rho))
+def _evaluate(reduction: Reduction, choice: IntArray, rewards: FloatArray, near: FloatArray | None) -> FloatArray:
+    """Values of a proper policy, [nodes]; values that may be near them save iterations."""
+
+    def residuals(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        scores, error = pair_residuals(reduction.form, values, None, rewards)
+        return scores[choice], error[choice]
+
+    transient = Transient(reduction.form.transitions[choice], ~reduction.fixed)
+    if near is None or not transient.iterates:
+        near = transient.values(rewards[choice], reduction.ends)
+    return transient.refined(near, residuals)
 
 
 def _improve(reduction: Reduction, choice: IntArray, values: FloatArray, rewards: FloatArray) -> IntArray | None:

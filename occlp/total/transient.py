@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,14 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.resolvent import Resolvent, band_order, fits_elimination, leaving
+from occlp.aggregation import Aggregation
+from occlp.kernels.backup import EPS
+from occlp.resolvent import Guarded, Resolvent, band_order, fits_elimination, leaving
 
 #: Expected steps beyond which sparse LU is not believed, and states up to which elimination then takes its place.
 DOUBTED_STEPS, DOUBTED_STATES = 1e12, 1_500
+#: Steps of iterative refinement at most.
+MOST_REFINEMENTS = 3
 
 
 class Transient:
@@ -33,13 +39,40 @@ class Transient:
         self._outward = rows[:, np.flatnonzero(~inner)]
         self._solver = _factorise(sparse.csr_array(rows[:, self._states]), _sums(self._outward))
 
-    def values(self, rewards: FloatArray, outside: FloatArray) -> FloatArray:
-        """V = r + PV on the inner states, [S], with V given outside."""
+    @property
+    def iterates(self) -> bool:
+        """Whether solves are iterations, for which something near is worth having."""
+        return isinstance(self._solver, _WithEnd)
+
+    def values(self, rewards: FloatArray, outside: FloatArray, *, noise: float = 0.0) -> FloatArray:
+        """V = r + PV on the inner states, [S], with V given outside; iterations may leave residuals like noise."""
         out = np.array(outside, dtype=np.float64)
         out[self.inner] = 0.0
         if len(self._states):
-            out[self._states] = self._solver.columns(rewards[self._states] + self._outward @ outside[~self.inner])
+            rhs = rewards[self._states] + self._outward @ outside[~self.inner]
+            out[self._states] = self._solver.columns(rhs, noise=noise)
         return out
+
+    def refined(
+        self, values: FloatArray, residuals: Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+    ) -> FloatArray:
+        """Values [S] with smaller residuals on the inner states, by iterative refinement.
+
+        `residuals` gives r + PV − V of some values and a bound on its rounding, [S] each.
+        """
+
+        def inside(values: FloatArray) -> tuple[FloatArray, float]:
+            rho, error = (np.where(self.inner, found, 0.0) for found in residuals(values))
+            return rho, math.sqrt(float(np.mean(error * error)))
+
+        rho, noise = inside(values)
+        for _ in range(MOST_REFINEMENTS):
+            trial = values + self.values(rho, np.zeros_like(rho), noise=noise)
+            after, noise = inside(trial)
+            if not np.abs(after).max() < np.abs(rho).max():
+                break
+            values, rho = trial, after
+        return values
 
     def visits(self, source: FloatArray) -> FloatArray:
         """x = source + xP on the inner states, [S]: expected visits before the chain has left; 0 outside."""
@@ -49,8 +82,8 @@ class Transient:
         return out
 
     def steps(self) -> FloatArray:
-        """Expected steps until the chain has left, [S]."""
-        return self.values(np.ones(len(self.inner)), np.zeros(len(self.inner)))
+        """Expected steps until the chain has left, [S]; of iterations no more than three digits are asked."""
+        return self.values(np.ones(len(self.inner)), np.zeros(len(self.inner)), noise=1e-3)
 
 
 class _Triangular:
@@ -66,7 +99,7 @@ class _Triangular:
             sparse.csc_array(diagonal - off), permc_spec="NATURAL", diag_pivot_thresh=0.0, options=options
         )
 
-    def columns(self, rhs: FloatArray) -> FloatArray:
+    def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """A⁻¹ b."""
         return self._solve(rhs, "N")
 
@@ -80,8 +113,31 @@ class _Triangular:
         return out
 
 
+class _WithEnd:
+    """Iterations on a chain with its end as one more state: without it, a basin might have no way out."""
+
+    def __init__(self, matrix: Any, leave: FloatArray) -> None:
+        column, corner = sparse.csr_array(leave[:, None]), sparse.csr_array([[1.0]])
+        whole = sparse.csr_array(sparse.block_array([[matrix, column], [None, corner]], format="csr"))
+        ended = np.append(np.zeros(len(leave)), 1.0)
+        self._moves, self._rates = whole, _sums(whole) + ended
+        self._guarded = Guarded(Aggregation(whole, ended, discount=1.0), lambda: leaving(whole, ended, small=False))
+
+    def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
+        """A⁻¹ b."""
+        return self._guarded.columns(np.append(rhs, 0.0), noise=noise)[:-1]
+
+    def rows(self, rhs: FloatArray) -> FloatArray:
+        """b A⁻¹, refined once."""
+        rhs, moves = np.append(rhs, 0.0), self._moves
+        found = self._guarded.rows(rhs)
+        defect = rhs + found @ moves - found * self._rates
+        noise = 4.0 * EPS * math.sqrt(float(np.mean(found * found)))
+        return (found + self._guarded.rows(defect, noise=noise))[:-1]
+
+
 def _factorise(matrix: Any, leave: FloatArray) -> Resolvent:
-    """The cheapest stable way: elimination without subtraction, triangular, or sparse LU."""
+    """The cheapest stable way: elimination without subtraction, triangular, iterations on two levels, or sparse LU."""
     if not matrix.shape[0]:
         return _Empty()
     if fits_elimination(matrix.shape[0], band_order(matrix)[1]):
@@ -89,9 +145,9 @@ def _factorise(matrix: Any, leave: FloatArray) -> Resolvent:
     order = _acyclic_order(matrix)
     if order is not None:
         return _Triangular(matrix, leave, order)
-    factors = leaving(matrix, leave, small=False)
     if matrix.shape[0] > DOUBTED_STATES:
-        return factors
+        return _WithEnd(matrix, leave)
+    factors = leaving(matrix, leave, small=False)
     steps = factors.columns(np.ones(matrix.shape[0]))
     sound = np.isfinite(steps).all() and (steps >= 1.0 - 1e-9).all() and steps.max() <= DOUBTED_STEPS
     return factors if sound else leaving(matrix, leave, small=True)
@@ -100,7 +156,7 @@ def _factorise(matrix: Any, leave: FloatArray) -> Resolvent:
 class _Empty:
     """Nothing to solve."""
 
-    def columns(self, rhs: FloatArray) -> FloatArray:
+    def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """Return the right-hand side, which is empty."""
         return rhs
 
