@@ -256,6 +256,14 @@ class TestConstraints:
         with pytest.raises(oc.NotCertified, match="a lottery over policies at the start") as caught:
             oc.solve(problem)
         assert "would earn 1.5" in str(caught.value)
+        # What is proved of all policies, lotteries included, and the best that one policy attains here.
+        result = caught.value.result
+        assert result.status is oc.Status.BOUNDED
+        assert result.certificate.upper == pytest.approx(1.5, abs=1e-8)
+        assert result.objective == 1.0
+        assert result.gap == pytest.approx(0.5, abs=1e-8)
+        assert result.multipliers["wear"] == pytest.approx(2.0, abs=1e-6)
+        assert oc.verify(problem, result)
         plan = oc.Mixture.of([oc.Policy.deterministic(mdp, [a, 0]) for a in (0, 1)], [0.75, 0.25])
         assert plan.evaluate(average(mdp)).objective == 1.5
         assert plan.evaluate(average(mdp)).expected["wear"] == 0.25

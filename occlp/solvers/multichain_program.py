@@ -32,6 +32,8 @@ from occlp.standard import StandardForm, flow_matrix
 NO_MASS = 1e-9
 #: What a step of the way from the start is worth, in mass that misses its class.
 SHORTNESS = 1e-6
+#: By what prices are multiplied to find policies that keep the constraints.
+RAISED = (1.0 + 1e-6, 2.0, 16.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,27 +68,44 @@ def build_program(problem: Problem) -> Any:
 
 
 def multichain_program(problem: Problem, backend: Backend) -> Iterator[Iterate]:
-    """Yield once: the policy of the program's frequencies, with gains, values and prices that prove it."""
+    """Yield the policy of the program's frequencies, with gains, values and prices that prove it.
+
+    Where only a lottery over policies has these frequencies, yield stationary policies that come near them, beside the
+    bound that the prices prove of all policies, lotteries included.
+    """
     form = formulate(problem)
     answer = _solve(form, backend)
     rewards, _ = priced(form, form.limits.feasible_prices(answer.prices))
     proof = _best(problem, replace(form, rewards=rewards))
     policy = _policy(form, answer, proof.policy, backend.deadline)
+    claims, policies = {"backend": backend.name, "status": answer.status}, [proof.policy if policy is None else policy]
     if policy is None and problem.limits:
         earned = form.to_user(float(form.rewards @ answer.frequencies))
-        raise SolverFailure(
-            "the best long-run frequencies take a lottery over policies at the start; no stationary policy has them. "
-            f"They would earn {earned:.6g}. Relax a constraint, or ask a discounted question with a discount near 1."
+        claims["note"] = (
+            "The best long-run frequencies take a lottery over policies at the start; no stationary policy has them. "
+            f"They would earn {earned:.6g}. Hold the lottery (oc.Mixture), or relax a constraint."
         )
+        policies += _thriftier(problem, form, answer.prices)
     factor = form.sign * form.scale
-    yield Iterate(
-        proof.policy if policy is None else policy,
-        values=factor * proof.values,
-        multipliers=to_multipliers(form, form.limits.feasible_prices(answer.prices)),
-        claims={"backend": backend.name, "status": answer.status},
-        gains=factor * proof.gain,
-    )
+    for policy in policies:
+        yield Iterate(
+            policy,
+            values=factor * proof.values,
+            multipliers=to_multipliers(form, form.limits.feasible_prices(answer.prices)),
+            claims=claims,
+            gains=factor * proof.gain,
+        )
     backend.stop_at(answer.status)
+
+
+def _thriftier(problem: Problem, form: StandardForm, prices: FloatArray) -> list[Policy]:
+    """Policies that are best at higher and higher prices, and where nothing but the constraints counts."""
+    found = []
+    for raised in RAISED:
+        rewards, _ = priced(form, form.limits.feasible_prices(raised * prices))
+        found.append(_best(problem, replace(form, rewards=rewards)).policy)
+    broken = prices @ form.limits.rows
+    return [*found, _best(problem, replace(form, rewards=-broken)).policy]
 
 
 def _best(problem: Problem, form: StandardForm) -> Step:
