@@ -47,6 +47,8 @@ def check_proof(problem: Problem, policy: Policy, certificate: Certificate) -> N
     claims = (proof.optimum is not None, proof.infeasible_by is not None, certificate.unending)
     if sum(claims) != 1 or (certificate.infeasible_by is not None) != (proof.infeasible_by is not None):
         raise AuditFailed("the proof does not belong to what the certificate claims.")
+    if proof.gains and problem.criterion != "average":
+        raise AuditFailed("gains prove something of averages only.")
     if certificate.unending:
         check_circulation(problem, policy, proof, question)
         return
@@ -80,8 +82,8 @@ def _bound(problem: Problem, question: ExactQuestion, proof: ExactProof) -> tupl
         scores = total_scores(problem, question, values, charged, ends=not nothing)
         base = question.mean(values)
     else:
-        if None in values or (proof.gains and problem.criterion != "average"):
-            raise AuditFailed("the proof's values or gains do not fit the criterion.")
+        if None in values:
+            raise AuditFailed("the proof lacks values, which only totals may.")
         scores, base = _scores(question, proof, values, charged)
     if any(score is not None and score > 0 for score in scores):
         raise AuditFailed("the proof's values do not bound every policy by the optimum claimed.")
