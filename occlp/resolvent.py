@@ -55,9 +55,14 @@ def band_order(graph: Any) -> tuple[Any, int]:
     width = int(np.abs(coo.row.astype(np.int64) - coo.col).max(initial=0))
     if fits_elimination(n, width):
         return natural, width
-    order = csgraph.reverse_cuthill_mckee(sparse.csr_array(graph), symmetric_mode=False).astype(np.int32)
+    order = narrow_order(graph)
     position = inverse(order).astype(np.int64)
     return order, int(np.abs(position[coo.row] - position[coo.col]).max(initial=0))
+
+
+def narrow_order(graph: Any) -> Any:
+    """The order of Cuthill and McKee, reversed, in which the entries of a sparse [S, S] graph lie near the diagonal."""
+    return csgraph.reverse_cuthill_mckee(sparse.csr_array(graph), symmetric_mode=False).astype(np.int32)
 
 
 def fits_elimination(n_states: int, width: int) -> bool:

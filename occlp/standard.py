@@ -257,6 +257,13 @@ def _limits(problem: Problem) -> Limits:
     return Limits(tuple(problem.limits), frozen(rows), bounds, equal, units, ranges, signs)
 
 
+def transition_graph(form: StandardForm) -> sparse.csr_array:
+    """Every transition that some policy can make, [S, S]; entries are positive."""
+    shape = (form.n_states, form.n_pairs)
+    every = sparse.csr_array((np.ones(form.n_pairs), np.arange(form.n_pairs), form.start), shape=shape)
+    return sparse.csr_array(every @ form.transitions)
+
+
 def flow_matrix(form: StandardForm) -> Any:
     """F = E − γPᵀ as a csc_array [S, pairs], so that F d = (1 − γ) μ0 is the Bellman flow equation.
 

@@ -11,12 +11,11 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+from occlp.resolvent import inverse, narrow_order
 from occlp.solvers.base import SolverFailure
 from occlp.solvers.scaled_program import support
-from occlp.standard import StandardForm, flow_matrix
+from occlp.standard import StandardForm, flow_matrix, transition_graph
 from occlp.terms import ProgramSize
 
 #: Steps of an interior point: a linear program, and one with logarithms.
@@ -121,17 +120,10 @@ def program_size(form: StandardForm) -> ProgramSize:
 def factor_size(form: StandardForm) -> tuple[float, float]:
     """Entries of a factor of the flow equations, and operations to find it, within the profile of their graph."""
     _, states = support(form)
-    own = sparse.csr_array(
-        (np.ones(form.n_pairs), (form.states, np.arange(form.n_pairs))), shape=(form.n_states, form.n_pairs)
-    )
-    graph = sparse.csr_array(own @ form.transitions)[states][:, states]
-    graph = sparse.csr_array(graph + graph.T)
-    order = reverse_cuthill_mckee(graph, symmetric_mode=True)
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    entries = graph.tocoo()
-    rows, columns = place[entries.row], place[entries.col]
-    widths = np.zeros(len(order))
-    np.maximum.at(widths, rows, np.maximum(rows - columns, 0).astype(np.float64))
-    widths = np.minimum(2.0 * widths, np.arange(len(order)))  # two states share a pair at two steps of the graph
+    graph = transition_graph(form)[states][:, states].tocoo()
+    place = inverse(narrow_order(graph)).astype(np.int64)
+    ends = place[graph.row], place[graph.col]
+    widths = np.zeros(len(place))
+    np.maximum.at(widths, np.maximum(*ends), np.abs(ends[0] - ends[1]).astype(np.float64))
+    widths = np.minimum(2.0 * widths, np.arange(len(place)))  # two states share a pair at two steps of the graph
     return float(widths.sum()), float((widths**2).sum())

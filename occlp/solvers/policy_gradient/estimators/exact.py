@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from occlp._typing import FloatArray, IntArray
 from occlp.chain import occupancy, policy_chain, relative_values
@@ -16,7 +15,7 @@ from occlp.problem import Problem
 from occlp.residuals import pair_residuals
 from occlp.resolvent import Elimination, band_order, fits_elimination
 from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator
-from occlp.standard import StandardForm
+from occlp.standard import StandardForm, transition_graph
 from occlp.total.assessment import assess_total
 from occlp.total.form import TotalForm, formulate_total
 
@@ -44,7 +43,7 @@ class Exact(Estimator):
 def exact_on(form: StandardForm) -> Callable[[FloatArray], Estimate]:
     """Return the exact estimates on a form that is discounted or an average; limits are not looked at."""
     if form.rest > 0 and form.term is None:
-        order, width = band_order(_union_graph(form))
+        order, width = band_order(transition_graph(form))
         if fits_elimination(form.n_states, width):
             return _SmallModel(form, order, width)
     return lambda probabilities: _general(form, probabilities)
@@ -129,10 +128,3 @@ def _estimate(
     advantages = scores - mean[form.states]
     at_pairs = mass[form.states]
     return Estimate(at_pairs * advantages, advantages, at_pairs * probabilities, objective, values)
-
-
-def _union_graph(form: StandardForm) -> sparse.csr_array:
-    """Every transition that some policy can make, [S, S]."""
-    shape = (form.n_states, form.n_pairs)
-    every = sparse.csr_array((np.ones(form.n_pairs), np.arange(form.n_pairs), form.start), shape=shape)
-    return sparse.csr_array(every @ form.transitions)
