@@ -50,6 +50,7 @@ uniform = oc.evaluate(grid, oc.Policy.uniform(grid)).objective
 best = oc.solve(grid).objective
 METHODS = {
     "natural gradient, exact": oc.NaturalPolicyGradient(steps=100, parametrization=policy),
+    "TRPO, exact": oc.TRPO(steps=60, parametrization=policy, estimator=oc.estimators.Exact()),
     "gradient, exact": oc.PolicyGradient(policy, update=oc.updates.GradientStep(0.05, adaptive=True), steps=100),
     "PPO, sampled": oc.PPO(steps=100, parametrization=policy),
 }

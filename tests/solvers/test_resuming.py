@@ -42,9 +42,19 @@ PRICED = {
     "saddle point": oc.SaddlePoint(),
     "sampled saddle point": oc.SampledSaddlePoint(batch=4),
 }
-CASES = [pytest.param(oc.Problem(MACHINE), solver, id=name) for name, solver in PLAIN.items()] + [
-    pytest.param(LIMITED, solver, id=f"limited, {name}") for name, solver in PRICED.items()
-]
+OF_AVERAGES = {
+    "GPOMDP": gradient(E.MonteCarlo(4, 20, baseline="average"), U.GradientStep(0.1, adaptive=True)),
+    "cycles": gradient(E.MonteCarlo(4, "cycle"), U.TrustRegion(0.01)),
+    "average critic": gradient(E.GAE(trajectories=4, horizon=20), U.ClippedRatio()),
+}
+AVERAGE = oc.Problem(MACHINE.replace(discount=None), criterion="average")
+CASES = [
+    pytest.param(problem, solver, id=f"{words}{name}")
+    for words, problem, solvers in (
+        ("", oc.Problem(MACHINE), PLAIN), ("limited, ", LIMITED, PRICED), ("average, ", AVERAGE, OF_AVERAGES)
+    )
+    for name, solver in solvers.items()
+]  # fmt: skip
 
 
 def solved(problem, solver, iterations, **settings):
