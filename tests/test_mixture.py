@@ -276,6 +276,25 @@ class TestTheMixture:
             with pytest.raises(oc.InvalidProblem, match="infinite"):
                 getattr(found, name)
 
+    def test_totals_of_a_lottery_that_is_built_by_hand(self):
+        # Tossing a coin until it falls right costs 1 a toss, twice on average; paying 4 ends it at once.
+        rows = [[0.5, 0.5], [0, 1], [0, 1]]
+        mdp = oc.MDP.from_pairs([0, 0, 1], [0, 1, 0], rows, [1, 4, 0], initial=0, costs={"tosses": [1, 0, 0]})
+        problem = oc.Problem(mdp, "minimize", criterion="total", goal=1)
+        toss, pay = (oc.Policy.from_choice(mdp, np.array([pair, 2])) for pair in (0, 1))
+        found = oc.Mixture.of([toss, pay], [0.25, 0.75]).evaluate(problem)
+        assert (found.objective, found.expected_return) == (3.5, 3.5)
+        assert found.expected_total == {"reward": 3.5, "tosses": 0.5}
+        assert found.visits[0].tolist() == [0.5, 0.75]
+        with pytest.raises(oc.InvalidProblem, match="expected_total"):
+            found.expected["reward"]
+        # A policy that is never drawn may go on for ever.
+        stay = oc.MDP.from_pairs([0, 0, 1], [0, 1, 0], [[1, 0], [0, 1], [0, 1]], [1, 4, 0], initial=0)
+        never = oc.Mixture.of([oc.Policy.from_choice(stay, np.array([pair, 2])) for pair in (0, 1)], [0.0, 1.0])
+        assert never.evaluate(oc.Problem(stay, "minimize", criterion="total", goal=1)).objective == 4.0
+        with pytest.raises(oc.Unsupported, match="those of no lottery"):
+            oc.mixture(oc.Problem(stay, "minimize", criterion="total", goal=1), oc.Policy.uniform(stay))
+
     def test_sampling(self, case):
         _, found = case
         rng = np.random.default_rng(7)

@@ -112,13 +112,17 @@ class Mixture:
         """
         problem = as_problem(problem)
         form = formulate(problem)
-        parts = [evaluate(problem, policy) for policy in self.policies]
-        mass = sum(weight * part.pair_occupancy for weight, part in zip(self.weights, parts, strict=True))
-        values = sum(weight * part.state_values for weight, part in zip(self.weights, parts, strict=True))
-        expected = {
-            name: float(self.weights @ np.array([part.expected[name] for part in parts])) for name in parts[0].expected
-        }
-        objective = expected["reward"]
+        drawn = self.weights > 0  # what is never drawn may be infinite
+        weights, parts = self.weights[drawn], [evaluate(problem, self.policies[n]) for n in np.flatnonzero(drawn)]
+        mass = sum(weight * part.pair_occupancy for weight, part in zip(weights, parts, strict=True))
+        values = sum(weight * part.state_values for weight, part in zip(weights, parts, strict=True))
+        ends = problem.criterion == "total"
+        expected, totals = parts[0].expected, None
+        if ends:
+            totals = _averaged(weights, [part.expected_total for part in parts])
+        else:
+            expected = _averaged(weights, [part.expected for part in parts])
+        objective = float(weights @ np.array([part.objective for part in parts])) if ends else expected["reward"]
         if form.term is not None:  # concave in the occupancy, so it is that of Σ w_i d_i which counts
             objective = form.to_user(float(form.rewards @ mass) + form.term.value(np.asarray(mass)))
         return MixtureEvaluation(
@@ -130,6 +134,7 @@ class Mixture:
             visited=frozen(np.any([part.visited for part in parts], axis=0)),
             discount=form.discount,
             rest=form.rest,
+            totals=totals,
         )
 
     def stationary(self, problem: Problem | MDP) -> Policy:
@@ -199,6 +204,8 @@ class MixtureEvaluation:
         States that some policy of the mixture reaches.
     discount, rest : float
         γ and 1 − γ.
+    totals : mapping of str to float, optional
+        Under the total criterion, where nothing is normalised: the expected totals of the reward and every cost.
     """
 
     mixture: Mixture
@@ -209,6 +216,7 @@ class MixtureEvaluation:
     visited: BoolArray  # [S]
     discount: float
     rest: float
+    totals: Mapping[str, float] | None = None
 
     @property
     def occupancy(self) -> FloatArray:
@@ -223,16 +231,18 @@ class MixtureEvaluation:
     @property
     def visits(self) -> FloatArray:
         """Expected discounted visits, occupancy / (1 − γ), as an [S, A] table."""
-        return self.occupancy / self._discounted("visits")
+        return self.occupancy if self.totals is not None else self.occupancy / self._discounted("visits")
 
     @property
     def expected_return(self) -> float:
         """The plain reward on the return scale, Σ μ0(s) V(s)."""
-        return self.expected["reward"] / self._discounted("expected_return")
+        return self.expected_total["reward"]
 
     @property
     def expected_total(self) -> Mapping[str, float]:
         """The reward and every cost on the return scale, expected / (1 − γ)."""
+        if self.totals is not None:
+            return self.totals
         rest = self._discounted("expected_total")
         return {name: value / rest for name, value in self.expected.items()}
 
@@ -240,6 +250,11 @@ class MixtureEvaluation:
         if self.rest == 0:
             raise InvalidProblem(f"{name} is infinite under the average criterion; use objective or expected.")
         return self.rest
+
+
+def _averaged(weights: FloatArray, parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each entry by the weights, [n]."""
+    return {name: float(weights @ np.array([part[name] for part in parts])) for name in parts[0]}
 
 
 def _restore(pairs: Pairs, weights: FloatArray, choices: IntArray) -> Mixture:

@@ -6,12 +6,12 @@ import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray, frozen
 from occlp.chain import occupancy, policy_chain
-from occlp.errors import InvalidProblem
+from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import Evaluation, formulate
 from occlp.mixture.lottery import Mixture
 from occlp.model import MDP, Pairs
 from occlp.policy import Policy, read_policy
-from occlp.problem import Problem, as_problem, refuse_concave, refuse_total
+from occlp.problem import Problem, as_problem, refuse_concave
 from occlp.standard import StandardForm
 
 #: What is left of a pair's mass below this share of it is rounding.
@@ -228,5 +228,10 @@ def _noise(form: StandardForm, policy: Policy) -> float:
 
 def _belonging(problem: Problem | MDP, policy: Policy | Evaluation) -> tuple[Problem, Policy]:
     problem = as_problem(problem)
-    refuse_total(problem, "lotteries over policies split the occupancies of")
+    if problem.criterion == "total":
+        raise Unsupported(
+            "expected visits of a policy that randomises may be those of no lottery: who stays with probability 1/2 "
+            "each time stays once on average, and deterministic policies stay never or for ever. Lotteries built "
+            "with oc.Mixture.of are evaluated under totals."
+        )
     return problem, read_policy(policy, problem.mdp.pairs)
