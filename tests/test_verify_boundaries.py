@@ -66,6 +66,20 @@ def claiming(result, **claims):
     return dataclasses.replace(result, certificate=dataclasses.replace(result.certificate, **claims))
 
 
+@dataclasses.dataclass(frozen=True)
+class Still:
+    """A solver that has one policy."""
+
+    policy: oc.Policy
+    promises_tol = False
+
+    def unsupported(self, problem):
+        return None
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        yield oc.Iterate(self.policy)
+
+
 def judge(kind, told, words=None):
     """A told result passes, or is refused in these words."""
     if words is None:
@@ -437,3 +451,62 @@ def test_majorants_of_a_utility_of_the_user():
     ):
         with pytest.raises(AuditFailed):
             oc.verify(problem, claiming(result, dual=dual))
+
+
+def test_values_of_a_policy_beyond_what_it_earns():
+    """W may be too low, and then proves less; not too high, though the lower end be told to match."""
+    result = answer("total")
+    certificate = result.certificate
+    for off, words in ((-1.0, None), (1e-9, "under the policy"), (1.0, "under the policy")):
+        inner = np.where(QUESTIONS["total"].goal_states, 0.0, off)
+        told = {"policy_values": certificate.policy_values + inner, "lower": certificate.lower + off}
+        judge("total", claiming(result, **told, gap=10.0, upper=certificate.upper + 2), words)
+
+
+def test_costs_that_are_earned_for_ever():
+    """Minimising: the circle has to pay −1; one that pays +1, or a policy that leaves it, proves nothing."""
+    rows = [[[1, 0], [0, 1]], [[0, 1]] * 2]
+    paying, costing = (
+        oc.Problem(oc.MDP.from_arrays(rows, [[reward, 0], [0, 0]], initial=0), "minimize", "total")
+        for reward in (-1, 1)
+    )
+    result = oc.solve(paying, check=False)
+    assert result.status is oc.Status.UNBOUNDED
+    assert oc.verify(paying, result)
+    told = dataclasses.replace(result.certificate, fingerprint=costing.fingerprint)
+    with pytest.raises(AuditFailed, match="nothing is unbounded"):
+        check_certificate(costing, result.policy, told)
+    with pytest.raises(AuditFailed, match="nothing is unbounded"):
+        check_certificate(paying, oc.Policy.deterministic(paying.mdp, [1, 0]), result.certificate)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [oc.WorstCase(["reward", "wear"]), oc.LogSum(["reward", "wear"]), oc.StateEntropy(), oc.TotalVariation(UNIFORM)],
+    ids=lambda setting: type(setting).__name__,
+)
+def test_bounds_of_utilities(setting):
+    problem = oc.Problem(MACHINE, utility=setting)
+    result = oc.solve(problem, check=False)
+    certificate = result.certificate
+    assert oc.verify(problem, result)
+    assert result.gap < 1e-4
+    lies = [{"upper": certificate.upper - 1e-2}, {"lower": certificate.lower + 1e-2, "upper": certificate.upper + 1e-2}]
+    if len(certificate.dual):
+        lies += [{"dual": -certificate.dual}, {"dual": certificate.dual[:-1]}, {"dual": certificate.dual * np.nan}]
+    for lie in lies:
+        with pytest.raises(AuditFailed):
+            oc.verify(problem, claiming(result, **lie))
+
+
+@pytest.mark.parametrize("regularizer", [oc.OccupancyEntropy(0.5), oc.PolicyEntropy(0.5)], ids=["pairs", "actions"])
+def test_entropies_of_policies_that_do_not_randomise(regularizer):
+    """0 log 0 is 0: where a pair is never taken, nothing is lost and nothing is NaN."""
+    problem = oc.Problem(MACHINE, regularizer=regularizer)
+    chosen = oc.solve(MACHINE).policy
+    result = oc.solve(problem, Still(chosen), check=False)
+    assert (result.pair_occupancy == 0).any()
+    assert oc.verify(problem, result)
+    judged = claiming(result, lower=result.certificate.lower + 1e-6, gap=np.inf)
+    with pytest.raises(AuditFailed, match="attain"):
+        oc.verify(problem, judged)

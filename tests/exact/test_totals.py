@@ -236,3 +236,18 @@ class TestLimitsWithAGoal:
         policy = oc.Policy.deterministic(mdp, [0, 0, 0])
         with pytest.raises(oc.AuditFailed, match="stays for ever"):
             oc.verify(problem, replace(result, certificate=lie, policy=policy))
+
+
+def test_a_policy_that_ends_but_earns_less():
+    """Every policy of this walk ends; only one attains the optimum, and without a hair's breadth."""
+    mdp = oc.MDP.from_arrays([[[0, 1], [0, 1]], [[0, 1], [0, 1]]], [["1", "2"], ["0", "0"]], initial=0)
+    for sense, action in (("maximize", 1), ("minimize", 0)):
+        problem = oc.Problem(mdp, sense, "total", goal=1)
+        result = oc.solve(problem, certify="exact")
+        assert result.certificate.optimum == action + 1
+        assert oc.verify(problem, result)
+        other = oc.Policy.deterministic(mdp, [1 - action, 0])
+        mixed = oc.Policy.from_table(mdp, [[1e-12, 1 - 1e-12], [1, 0]])
+        for policy in (other, mixed):
+            with pytest.raises(oc.AuditFailed, match="does not attain"):
+                oc.verify(problem, replace(result, policy=policy))
