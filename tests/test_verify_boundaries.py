@@ -510,3 +510,25 @@ def test_entropies_of_policies_that_do_not_randomise(regularizer):
     judged = claiming(result, lower=result.certificate.lower + 1e-6, gap=np.inf)
     with pytest.raises(AuditFailed, match="attain"):
         oc.verify(problem, judged)
+
+
+def test_infinite_values_are_an_overflow_or_a_lie():
+    """One infinity among the values must not switch the check of the others off."""
+    result = loose()
+    for bad in (np.inf, -np.inf, np.nan):
+        told = moved(result.state_values, bad)
+        judge("plain", dataclasses.replace(result, state_values=told), "not finite")
+    mdp = oc.MDP.from_arrays([[[1]]], [[1e305]], discount=1 - 1e-9)
+    large = oc.solve(mdp)
+    assert np.isinf(large.state_values).all()
+    assert oc.verify(mdp, large)
+
+
+def test_without_a_future_only_the_start_is_visited():
+    problem = oc.Problem(MACHINE.replace(discount=0.0, initial="new"))
+    result = oc.solve(problem)
+    assert oc.verify(problem, result)
+    assert result.visited.sum() == 1
+    for visited in (np.ones(3, dtype=bool), np.zeros(3, dtype=bool)):
+        with pytest.raises(AuditFailed, match="visited states"):
+            oc.verify(problem, dataclasses.replace(result, visited=visited))

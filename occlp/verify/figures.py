@@ -165,7 +165,9 @@ def _check_values(problem: Problem, result: Result) -> None:
     if values.shape != (mdp.n_states,):
         raise AuditFailed("state_values are not those of the policy.")
     if not np.isfinite(values).all():
-        return  # an overflow of the return scale is reported as infinity
+        if np.isnan(values).any() or float(np.abs(mdp.pair_rewards).max()) <= 1e300 * problem.rest:
+            raise AuditFailed("state_values are not finite, and the rewards do not overflow on the return scale.")
+        return  # an overflow is reported as infinity
     size = float(np.abs(mdp.pair_rewards).max()) + float(np.abs(values).max()) + 1e-300
     gain: Any = 0.0
     if problem.rest == 0:
