@@ -61,6 +61,11 @@ solved("TRPO", machine, oc.TRPO(steps=2, estimator=oc.estimators.MonteCarlo(hori
 solved("differences", machine, oc.PolicyGradient(
     steps=2, estimator=oc.estimators.TemporalDifference(horizon=5), update=oc.updates.GradientStep(step_size=0.1)
 ))
+solved("direct", machine, oc.PolicyGradient(steps=2, parametrization=oc.parametrizations.Direct()))
+whole = oc.estimators.MonteCarlo(returns="total", horizon=5)
+solved("whole returns", machine, oc.PolicyGradient(
+    steps=2, estimator=whole, update=oc.updates.GradientStep(step_size=0.1)
+))
 solved("sampled saddle point", machine, oc.SampledSaddlePoint(steps=3))
 solved("natural", garnet, oc.NaturalPolicyGradient(steps=3))
 solved("limit", oc.Problem(garnet, constraints=[oc.expected("cost0") <= 0.4]), oc.Decomposition())
@@ -76,6 +81,8 @@ for name, work in (("small", resolvent.ELIMINATION_WORK), ("as if large", -1)):
         for solver in (oc.PolicyIteration(), oc.ModifiedPolicyIteration(), oc.ValueIteration()):
             solved(f"{model} {solver} {name}", mdp, solver)
 found["horizon"] = oc.backward_induction(garnet, 4).lower
+ladder = oc.instances.get("bumpy-gridworld", n=25, discount=0.9)
+found["a band"] = oc.evaluate(ladder, oc.Policy.uniform(ladder)).objective
 found["structure"] = [str(oc.structure(mdp)) for mdp in (machine, walk, ring, grid)]
 """
 
