@@ -46,34 +46,35 @@ def chain_of(problem: Problem, policy: Policy) -> tuple[Any, Any, Any]:
 
 
 def reached_from(chain: Any, start: Any) -> Any:
-    """States, [S], that a chain reaches from some states."""
-    reached = np.asarray(start).copy()
-    while True:
-        more = reached | (np.asarray(chain.T @ reached.astype(float)).ravel() > 0)
-        if (more == reached).all():
-            return reached
-        reached = more
+    """States, [S], that a chain reaches from some states: breadth first, from one node before all of them."""
+    size, reached = chain.shape[0], np.zeros(chain.shape[0] + 1, dtype=np.bool_)
+    edges = sparse.coo_array(chain)
+    kept, first = edges.data > 0, np.flatnonzero(start)
+    tails = np.concatenate([edges.row[kept], np.full(len(first), size)])
+    heads = np.concatenate([edges.col[kept], first])
+    graph = sparse.csr_array((np.ones(len(tails)), (tails, heads)), shape=(size + 1, size + 1))
+    reached[csgraph.breadth_first_order(graph, size, return_predecessors=False)] = True
+    return reached[:size]
 
 
 def forward(mdp: Any, start: Any, usable: Any) -> Any:
     """States that some policy reaches from the start by the pairs given, [S]."""
+    return reached_from(_edges(mdp, usable), start)
+
+
+def _edges(mdp: Any, usable: Any) -> Any:
+    """Which states the pairs given lead to, [S, S], sparse."""
     rows = np.repeat(np.arange(mdp.n_pairs), np.diff(mdp.transitions.indptr))
     edges = usable[rows] & (mdp.transitions.data > 0)
-    shape = (mdp.n_states, mdp.n_states)
     ends = (mdp.pairs.states[rows[edges]], mdp.transitions.indices[edges])
-    return reached_from(sparse.csr_array((np.ones(int(edges.sum())), ends), shape=shape), start)
+    return sparse.csr_array((np.ones(int(edges.sum())), ends), shape=(mdp.n_states, mdp.n_states))
 
 
-def leads_to(mdp: Any, ends: Any, pairs: list[int]) -> Any:
-    """States, [S], from which some of the pairs lead to the ends."""
-    found, kept = np.asarray(ends).copy(), np.zeros(mdp.n_pairs, dtype=np.bool_)
+def leads_to(mdp: Any, ends: Any, pairs: Any) -> Any:
+    """States, [S], from which some of the pairs (a mask or a list) lead to the ends."""
+    kept = np.zeros(mdp.n_pairs, dtype=np.bool_)
     kept[pairs] = True
-    while True:
-        more = found.copy()
-        more[mdp.pairs.states[kept & leads_into(mdp, found)]] = True
-        if (more == found).all():
-            return found
-        found = more
+    return reached_from(_edges(mdp, kept).T, ends)
 
 
 def certain_to_reach(mdp: Any, ends: Any, usable: Any) -> Any:
@@ -81,16 +82,10 @@ def certain_to_reach(mdp: Any, ends: Any, usable: Any) -> Any:
 
     The greatest set from which the ends can be approached without leaving it.
     """
-    states, certain = mdp.pairs.states, np.ones(mdp.n_states, dtype=np.bool_)
+    certain = np.ones(mdp.n_states, dtype=np.bool_)
     while True:
-        inside = usable & certain[states] & ~leads_into(mdp, ~certain)
-        reach = ends & certain
-        while True:
-            more = reach.copy()
-            more[states[inside & leads_into(mdp, reach)]] = True
-            if (more == reach).all():
-                break
-            reach = more
+        inside = usable & certain[mdp.pairs.states] & ~leads_into(mdp, ~certain)
+        reach = leads_to(mdp, ends & certain, inside)
         if (reach == certain).all():
             return certain
         certain = reach
@@ -98,13 +93,9 @@ def certain_to_reach(mdp: Any, ends: Any, usable: Any) -> Any:
 
 def idle_for_ever(mdp: Any, idle: Any) -> Any:
     """States, [S], from which every policy takes pairs of the mask only, for ever."""
-    states, found = mdp.pairs.states, np.ones(mdp.n_states, dtype=np.bool_)
-    while True:
-        fewer = found.copy()
-        fewer[states[~idle | leads_into(mdp, ~found)]] = False
-        if (fewer == found).all():
-            return found
-        found = fewer
+    busy = np.zeros(mdp.n_states, dtype=np.bool_)
+    busy[mdp.pairs.states[~idle]] = True
+    return ~leads_to(mdp, busy, np.ones(mdp.n_pairs, dtype=np.bool_))
 
 
 def end_components(mdp: Any, usable: Any) -> Any:
