@@ -8,6 +8,7 @@ from occlp.problem import Problem
 from occlp.solvers.base import Iterate, Solver
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.dynamic_programming import ModifiedPolicyIteration, PolicyIteration, ValueIteration
+from occlp.solvers.expansion import is_expandable
 from occlp.solvers.face_newton import FaceNewton
 from occlp.solvers.kl_dual import KLDual
 from occlp.solvers.occupancy_program import OccupancyProgram
@@ -59,12 +60,15 @@ def default_solver(problem: Problem) -> Solver:
     setting = problem.regularizer or problem.utility
     if problem.criterion == "total":
         return OccupancyProgram() if problem.limits else PolicyIteration()
+    if setting is None and not problem.all_limits:
+        return PolicyIteration()
+    if is_expandable(problem):
+        # On average the best mixture may be of classes that no policy combines: an interior point is then nearer.
+        curved = setting is not None or problem.concave_limits
+        several = has_several(problem) or (curved and problem.criterion == "average")
+        return OccupancyProgram() if several else Decomposition()
     if problem.concave_limits:
         return OccupancyProgram()
-    if setting is None and problem.limits:
-        return OccupancyProgram() if has_several(problem) else Decomposition()
-    if setting is None:
-        return PolicyIteration()
     if isinstance(setting, KL | OccupancyEntropy):
         return KLDual()
     if isinstance(setting, ConditionalKL | PolicyEntropy) and not problem.limits:

@@ -18,8 +18,9 @@ from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.solvers.approach import approach
 from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure
+from occlp.solvers.concave_program import program_for
+from occlp.solvers.expansion import expand
 from occlp.solvers.local_model import LocalModel, Response
-from occlp.solvers.mixture_program import MixtureProgram
 from occlp.solvers.policy_iteration import ROUNDS, solve_rewards
 from occlp.standard import StandardForm
 
@@ -27,12 +28,14 @@ from occlp.standard import StandardForm
 NEAR = 1e-3
 #: Steps in which the gap is to halve; else an MDP is solved to its end.
 PATIENCE = 8
-#: Violations (rows have size one) up to which a mixture counts as feasible: rounding, not tolerance.
+#: Sizes of the prices within which bound and mixture count as equal.
 ROUNDING = 1e-13
 #: Further columns that are tried when bound and mixture are equal within rounding.
 MOST_CLOSED = 3
 #: By how much the penalty of a violation grows, and from where on it must be known that there is a feasible mixture.
 DEARER, DEAREST = 4.0, 5000.0
+#: A penalty beyond which no price is known to any digit.
+ENDLESS = 1e15
 #: Relaxations known this well are named in a proof that the constraints cannot be kept.
 TIGHT = 1e-9
 
@@ -53,6 +56,7 @@ class _Bound:
     high: FloatArray  # [S]
     low: FloatArray | None  # [S]
     weights: FloatArray  # [1 + k]: of the objective, and minus the prices
+    concave: FloatArray  # prices of the limits that are not linear
 
 
 class ColumnGeneration:
@@ -67,12 +71,13 @@ class ColumnGeneration:
     """
 
     def __init__(self, form: StandardForm, pairs: Pairs) -> None:
-        self.form, self.pairs = form, pairs
+        self.expansion = expand(form)
+        self.form, self.pairs = self.expansion.form, pairs
         self.weight, self.penalty = 1.0, 1.0
         self._columns: list[_Column] = []
         self._measures: list[FloatArray] = []
-        self._program = MixtureProgram(form.limits.equal, self.penalty)
-        self._bound, self._waited, self._last_gap, self._closed = _nothing(form), 0, np.inf, 0
+        self._program = program_for(self.expansion, self.penalty)
+        self._bound, self._waited, self._last_gap, self._closed = _nothing(self.form), 0, np.inf, 0
         self._feasible = False
 
     def begin(self, policy: Policy | None) -> None:
@@ -85,14 +90,14 @@ class ColumnGeneration:
         """Add a column; False where none improves the mixture, and it keeps the constraints."""
         model = self._model
         if self._is_closed():
-            return self._is_broken() and self.weight > 0 and self._raise_penalty()
+            return self.is_broken and self.weight > 0 and self._raise_penalty()
         if self.form.rest == 0 or not len(self.form.limits.names):
             return self._solve_priced()
         response = model.respond(self._program, self.weight)
         self._note(response)
         # The penalty is what keeps the mixture infeasible: the model gains less than it pays.
         missing = response.mixture.level - self.mixture.level
-        if self._is_broken() and missing <= 0.5 * self.penalty * self.mixture.excess:
+        if self.is_broken and self.weight > 0 and missing <= 0.5 * self.penalty * self.mixture.excess:
             self._raise_penalty()
         gap = self._bound.value - self.mixture.level
         self._waited = 0 if gap <= 0.5 * self._last_gap else self._waited + 1
@@ -108,14 +113,15 @@ class ColumnGeneration:
         """Add columns until some mixture keeps the constraints; raise a proof where none can."""
         penalty = self.penalty
         self._reprice(0.0, 1.0)
-        bare = replace(self.form, rewards=np.zeros(self.form.n_pairs), term=None)
+        bare = replace(self.expansion.original, rewards=np.zeros(self.form.n_pairs), term=None)
         for _ in range(most):
-            if not self._is_broken():
+            if not self.is_broken:
                 break
             gained = self.advance()
-            values, prices = (self._bound.high, self._bound.low), -self._bound.weights[1:]
-            bound = bound_above(bare, values, prices)
-            if bound.value < 0 and (self.mixture.excess + bound.value <= TIGHT or not gained):
+            found = self._bound
+            prices, slopes = self._original_prices(found)
+            bound = bound_above(bare, (found.high, found.low), prices, self._occupancy(), slopes)
+            if bound.value < 0 and (bound.value - self.mixture.level <= TIGHT or not gained):
                 raise InfeasibleProof(bound, self._policy_of(self._occupancy()))
             if not gained:
                 break
@@ -126,16 +132,23 @@ class ColumnGeneration:
 
     def iterate(self) -> Iterate:
         """The mixture as one stationary policy, with the best bound's values and prices."""
-        form, bound = self.form, self._bound
-        factor = form.sign * form.scale
+        form, bound = self.expansion.original, self._bound
+        factor = form.sign * form.scale * self.expansion.size
         occupancy = self._occupancy()
+        prices, slopes = self._original_prices(bound)
         return Iterate(
             self._policy_of(occupancy),
             values=factor * bound.high,
             values_low=None if bound.low is None else factor * bound.low,
-            multipliers=to_multipliers(form, form.limits.feasible_prices(-bound.weights[1:])),
+            multipliers=to_multipliers(form, self.expansion.size * prices),
+            slopes=slopes,
             state_occupancy=np.add.reduceat(occupancy, form.start[:-1]),
         )
+
+    def _original_prices(self, bound: _Bound) -> tuple[FloatArray, dict[str, FloatArray]]:
+        """Prices of the constraints as they were asked for, and slopes of those that are not linear."""
+        prices = self.form.limits.feasible_prices(-bound.weights[1:])
+        return self.expansion.prices(prices, bound.concave), self.expansion.slopes(prices, bound.concave)
 
     def _occupancy(self) -> FloatArray:
         """The occupancy of the mixture, [pairs]."""
@@ -165,7 +178,7 @@ class ColumnGeneration:
         _, policy, _ = approach(form, self.pairs, weights @ model.values / size, ROUNDS)
         if model.differs(policy.choice, weights) > NEAR * form.n_states:
             return policy
-        alone = model.respond(MixtureProgram(form.limits.equal, self.penalty), self.weight, response)
+        alone = model.respond(self._program.alone(self.weight, self.penalty), self.weight, response)
         self._note(alone)
         probabilities = np.zeros(form.n_pairs)
         for share, choice in zip(alone.mixture.weights, alone.choices, strict=True):
@@ -179,12 +192,13 @@ class ColumnGeneration:
         known = None if self._model.several else weights @ self._model.values
         policy, high, low = solve_rewards(self.form, self.pairs, self._priced(weights), values=known)
         model = LocalModel(self.form, policy, None if self._model.several else self._model)
-        value = float(weights @ model.measures)
-        self._bound = min(self._bound, _Bound(value, high, low, weights), key=lambda bound: bound.value)
-        if value > self.mixture.level + 1e-15 * (1.0 + float(np.abs(weights).sum())):
+        value = float(weights @ model.measures) + self.mixture.offset
+        bound = _Bound(value, high, low, weights, self.mixture.concave)
+        self._bound = min(self._bound, bound, key=lambda bound: bound.value)
+        if value > self.mixture.level + self._program.rounding * (1.0 + float(np.abs(weights).sum())):
             self._add(model)
             return True
-        return self._is_broken() and self.weight > 0 and self._raise_penalty()
+        return self.is_broken and self.weight > 0 and self._raise_penalty()
 
     def _priced(self, weights: FloatArray) -> FloatArray:
         """The rewards at weights of the measures, r − Gᵀy, [pairs]."""
@@ -194,19 +208,24 @@ class ColumnGeneration:
         """Keep the best bound."""
         if response.bound < self._bound.value:
             values = response.bound_weights @ self._model.values
-            self._bound = _Bound(response.bound, values, None, response.bound_weights)
+            self._bound = _Bound(response.bound, values, None, response.bound_weights, response.concave)
 
     def _is_closed(self) -> bool:
         """Whether bound and mixture have been equal within rounding for some steps."""
-        near = self._bound.value - self.mixture.level <= ROUNDING * float(np.abs(self._bound.weights).sum())
+        doubt = (ROUNDING + self._program.rounding) * float(np.abs(self._bound.weights).sum())
+        near = self._bound.value - self.mixture.level <= doubt
         self._closed = self._closed + 1 if near else 0
         return self._closed > MOST_CLOSED
 
-    def _is_broken(self) -> bool:
-        return self.mixture.excess > ROUNDING
+    @property
+    def is_broken(self) -> bool:
+        """Whether the mixture breaks a constraint by more than rounding."""
+        return self.mixture.excess > self._program.kept
 
     def _raise_penalty(self) -> bool:
-        """Make violations dearer; from some price on only if some mixture is known to be feasible. Always True."""
+        """Make violations dearer; from some price on only if some mixture is known to be feasible. False at the end."""
+        if self.penalty > ENDLESS:
+            return False
         self._reprice(self.weight, DEARER * self.penalty)
         if self.penalty > DEAREST and not self._feasible:
             self.reach_feasibility(2000)
@@ -222,4 +241,4 @@ class ColumnGeneration:
 
 
 def _nothing(form: StandardForm) -> _Bound:
-    return _Bound(np.inf, np.zeros(form.n_states), None, np.zeros(1 + len(form.limits.names)))
+    return _Bound(np.inf, np.zeros(form.n_states), None, np.zeros(1 + len(form.limits.names)), np.zeros(0))

@@ -1,9 +1,10 @@
-"""Dantzig-Wolfe decomposition of constrained problems: each step is an ordinary MDP.
+"""Decomposition of constrained and concave problems: each step is an ordinary MDP.
 
 The occupancy polytope is the hull of the occupancies of policies. A small master program mixes those
 found so far so that the constraints hold; its prices y make the next MDP, with rewards r − Gᵀy, whose policy is
 the next column. Any y ≥ 0 bounds the optimum from above (weak duality), so the method knows when it is done; with
-the rewards left out the same bound proves that the constraints cannot be met. Sources: Dantzig and Wolfe (1960);
+the rewards left out the same bound proves that the constraints cannot be met. Concave functions of a few expectations
+join as further rows, whose prices are their slopes. Sources: Dantzig and Wolfe (1960); von Hohenbalken (1977);
 Altman (1999), chapter 3.
 """
 
@@ -16,8 +17,9 @@ import numpy as np
 
 from occlp.evaluation import formulate
 from occlp.problem import Problem
-from occlp.solvers.base import LINEAR_ONLY, InfeasibleProof, Iterate, SolverFailure, Start, start_policy
-from occlp.solvers.column_generation import ROUNDING, ColumnGeneration
+from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure, Start, start_policy
+from occlp.solvers.column_generation import ColumnGeneration
+from occlp.solvers.expansion import is_expandable
 
 #: Violations (rows have size one) below this are not shown before they are gone.
 NEARLY = 1e-6
@@ -25,7 +27,7 @@ NEARLY = 1e-6
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Column generation over policies, for any number of linear constraints.
+    """Column generation over policies, for linear constraints, and for `LogSum` and `WorstCase` in any place.
 
     Parameters
     ----------
@@ -34,8 +36,8 @@ class Decomposition:
 
     Notes
     -----
-    The answer is a mixture of at most k + 1 policies for k constraints, turned into the one stationary policy that
-    has the mixture's occupancy.
+    The answer is a mixture of policies, at most k + 1 for k linear constraints, turned into the one stationary
+    policy that has the mixture's occupancy.
     """
 
     max_columns: int = 2000
@@ -47,11 +49,11 @@ class Decomposition:
 
     def unsupported(self, problem: Problem) -> str | None:
         """Return why the problem cannot be answered, or None."""
-        if problem.regularizer is not None or problem.utility is not None:
-            return "it answers linear objectives; OccupancyProgram answers the others"
         if problem.criterion == "total":
             return "it mixes discounted and average occupancies; OccupancyProgram answers totals"
-        return LINEAR_ONLY if problem.concave_limits else None
+        if not is_expandable(problem):
+            return "of concave objectives and constraints it answers LogSum and WorstCase; OccupancyProgram the others"
+        return None
 
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
@@ -62,7 +64,7 @@ class Decomposition:
         for _ in range(self.max_columns):
             gained = run.advance()
             # What is nearly kept would do for the tolerance, but in a step or two it is kept to rounding.
-            if not (gained and ROUNDING < run.mixture.excess < NEARLY):
+            if not (gained and run.is_broken and run.mixture.excess < NEARLY):
                 yield run.iterate()
             if not gained:
                 return
@@ -70,7 +72,7 @@ class Decomposition:
 
     def require_feasible(self, problem: Problem) -> None:
         """Raise `InfeasibleProof` where no policy keeps the constraints."""
-        run = ColumnGeneration(formulate(problem), problem.mdp.pairs)
+        run = ColumnGeneration(replace(formulate(problem), term=None), problem.mdp.pairs)
         run.begin(None)
         run.reach_feasibility(self.max_columns)
 

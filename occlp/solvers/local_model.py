@@ -19,6 +19,7 @@ from occlp.kernels import selection
 from occlp.parallel import inner_product
 from occlp.policy import Policy
 from occlp.residuals import pair_residuals
+from occlp.solvers.concave_program import ConcaveProgram
 from occlp.solvers.mixture_program import Mixture, MixtureProgram
 from occlp.standard import StandardForm
 
@@ -37,6 +38,7 @@ class Response:
     models: list[FloatArray]  # [1 + k] each, what the model says of them
     bound: float
     bound_weights: FloatArray  # [1 + k]
+    concave: FloatArray  # prices of the limits that are not linear, at the bound
 
 
 class LocalModel:
@@ -96,11 +98,13 @@ class LocalModel:
         top = selection.select(self.form.start, self.scores, weights, self.mass, kept, doubt, choice, sums)
         return choice, self.bases + sums, float(weights @ self.bases) + top
 
-    def respond(self, program: MixtureProgram, weight: float, known: Response | None = None) -> Response:
+    def respond(
+        self, program: MixtureProgram | ConcaveProgram, weight: float, known: Response | None = None
+    ) -> Response:
         """Solve a program with the model's choices as further columns; `known` ones come first."""
-        local, tried = program.copy(), known or Response(_NOTHING, [], [], np.inf, np.zeros(0))
+        local, tried = program.copy(), known or Response(_NOTHING, [], [], np.inf, np.zeros(0), np.zeros(0))
         choices, models = list(tried.choices), list(tried.models)
-        bound, bound_weights = tried.bound, tried.bound_weights
+        bound, bound_weights, concave = tried.bound, tried.bound_weights, tried.concave
         for model in models:
             local.add(weight * model[0], model[1:])
         prices = np.zeros(len(self.measures) - 1)
@@ -109,17 +113,17 @@ class LocalModel:
             prices = prices if mixture is None else mixture.prices
             weights = np.append(weight, -prices)
             choice, model, proved = self.select(weights)
-            if proved < bound:
-                bound, bound_weights = proved, weights
-            small = SETTLED * float(np.abs(weights) @ np.abs(model))
-            if mixture is not None and choices and float(weights @ model) <= mixture.level + small:
+            if mixture is not None and proved + mixture.offset < bound:
+                bound, bound_weights, concave = proved + mixture.offset, weights, mixture.concave
+            small = (SETTLED + program.rounding) * float(np.abs(weights) @ np.abs(model))
+            if mixture is not None and choices and float(weights @ model) <= mixture.level - mixture.offset + small:
                 break
             choices.append(choice)
             models.append(model)
             local.add(weight * model[0], model[1:])
             mixture = local.solve()
         assert mixture is not None
-        return Response(mixture, choices, models, bound, bound_weights)
+        return Response(mixture, choices, models, bound, bound_weights, concave)
 
     def differs(self, choice: IntArray, weights: FloatArray) -> int:
         """In how many states a choice of pairs is not among the model's best at these weights."""

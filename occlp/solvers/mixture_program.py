@@ -8,7 +8,7 @@ forbidden; so any first column will do, and the prices stay bounded until more i
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,9 @@ FRESH = 30
 STALLED = 20
 
 
+NOTHING = np.zeros(0)
+
+
 @dataclass(frozen=True, eq=False)
 class Mixture:
     """An optimal mixture: weights of the columns, prices of the constraints and the penalised objective."""
@@ -34,7 +37,9 @@ class Mixture:
     prices: FloatArray  # [k]
     objective: float  # of the mixture, without the penalty
     excess: float  # by how much it breaks a constraint at most
-    level: float  # objective less penalty: what no column may exceed at the prices
+    level: float  # objective less penalty: what no column may exceed at the prices, `offset` added
+    offset: float = 0.0  # of a concave objective: what it is at most beyond its slope
+    concave: FloatArray = field(default_factory=lambda: NOTHING)  # prices of further limits that are not linear
 
 
 class MixtureProgram:
@@ -44,24 +49,38 @@ class MixtureProgram:
     ----------
     equal : BoolArray [k]
     penalty : float
-        Bound on the sum of the prices.
+        Bound on the sum of the prices of the rows that are not raised.
+    raised : BoolArray [k], optional
+        Rows of which the largest counts instead: u of any sign is added to the objective, with Σ w·excess + u ≤ 0.
     """
 
-    def __init__(self, equal: BoolArray, penalty: float) -> None:
-        self.equal, self._k = equal, len(equal)
+    #: What columns may exceed the level by without any gain, and violations that are nothing but rounding.
+    rounding, kept = 1e-15, 1e-13
+
+    def __init__(self, equal: BoolArray, penalty: float, raised: BoolArray | None = None) -> None:
+        self.equal, self.raised, self._k = equal, raised, len(equal)
         rows = 1 + self._k + int(equal.sum())
-        excess = np.zeros((rows, 1))
-        excess[1:] = -1.0
-        self._matrix = np.hstack([excess, np.eye(rows)[:, 1:]])  # t, slacks, columns
-        self._costs = np.zeros(rows)
-        self._costs[0] = -penalty
+        lifted = np.zeros(rows)
+        if raised is not None:
+            lifted[1 : 1 + self._k] = raised
+        excess = np.append(0.0, lifted[1:] - 1.0)
+        extra = [lifted, -lifted] if lifted.any() else []
+        self._matrix = np.column_stack([excess, np.eye(rows)[:, 1:], *extra])  # t, slacks, both parts of u, columns
+        self._first, self._lifted = rows + len(extra), lifted > 0
+        self._costs = np.concatenate([[-penalty], np.zeros(rows - 1), [1.0, -1.0][: len(extra)]])
         self._basis = np.zeros(0, dtype=np.intp)
         self._inverse = np.zeros((rows, rows))
 
     @property
     def n_columns(self) -> int:
         """Number of columns."""
-        return len(self._costs) - len(self._matrix)
+        return len(self._costs) - self._first
+
+    def alone(self, weight: float, penalty: float) -> MixtureProgram:
+        """A program of the same kind without columns."""
+        program = MixtureProgram(self.equal, penalty, self.raised)
+        program.reprice(weight, penalty, NOTHING)
+        return program
 
     def copy(self) -> MixtureProgram:
         """An independent copy; columns added to it leave this one alone."""
@@ -72,7 +91,8 @@ class MixtureProgram:
     def reprice(self, weight: float, penalty: float, objectives: FloatArray) -> None:
         """Set the penalty, and the objective of each column to weight · objective."""
         self._costs[0] = -penalty
-        self._costs[len(self._matrix) :] = weight * objectives
+        self._costs[len(self._matrix) : self._first] = weight * np.array([1.0, -1.0])[: self._first - len(self._matrix)]
+        self._costs[self._first :] = weight * objectives
 
     def add(self, objective: float, excess: FloatArray) -> None:
         """Add a column with these measures, the second [k]."""
@@ -106,16 +126,17 @@ class MixtureProgram:
         try:
             self._inverse = np.linalg.inv(self._matrix[:, self._basis])
         except np.linalg.LinAlgError:
-            self._begin(self._matrix[:, len(self._matrix)])
+            self._begin(self._matrix[:, self._first])
             self._inverse = np.linalg.inv(self._matrix[:, self._basis])
 
     def _begin(self, column: FloatArray) -> None:
-        """The basis of the first column alone: with t if it breaks a constraint, else with slacks only."""
+        """The basis of the first column alone: with t, and u < 0, for the worst rows, and slacks elsewhere."""
         rows = len(column)
-        self._basis = np.append(np.arange(1, rows), rows)
-        worst = int(np.argmax(column[1:])) if rows > 1 else 0
-        if rows > 1 and column[1 + worst] > 0:
-            self._basis[worst] = 0
+        self._basis = np.append(np.arange(1, rows), self._first)
+        for own, kind in ((0, ~self._lifted), (rows + 1, self._lifted)):
+            worst = int(np.argmax(np.where(kind, column, -np.inf)[1:])) if kind[1:].any() else 0
+            if kind[1:].any() and column[1 + worst] > 0:
+                self._basis[worst] = own
 
     def _pivot(self, entering: int, *, first: bool) -> None:
         """Exchange a variable of the basis for the entering one, so that all stay ≥ 0."""
@@ -139,9 +160,13 @@ class MixtureProgram:
         for _ in range(2):  # digits of small weights, too
             solution += self._inverse @ (target - basis @ solution)
         levels[self._basis] = np.maximum(solution, 0.0)
-        weights = levels[rows:] / levels[rows:].sum()
+        weights = levels[self._first :] / levels[self._first :].sum()
         weights[weights < DUST] = 0.0
         prices = np.maximum(duals[1 : 1 + self._k], 0.0)
         prices[self.equal] -= np.maximum(duals[1 + self._k :], 0.0)
-        excess = float((self._matrix[1:, rows:] @ weights).max(initial=0.0))
-        return Mixture(weights, prices, float(self._costs[rows:] @ weights), excess, float(duals[0]))
+        held = ~self._lifted[1:]
+        excess = float((self._matrix[1:, self._first :] @ weights)[held].max(initial=0.0))
+        objective = float(
+            self._costs[self._first :] @ weights + self._costs[rows : self._first] @ levels[rows : self._first]
+        )
+        return Mixture(weights, prices, objective, excess, float(duals[0]))

@@ -21,5 +21,7 @@ from occlp.terms.entropies import OccupancyEntropy as OccupancyEntropy
 from occlp.terms.entropies import PolicyEntropy as PolicyEntropy
 from occlp.terms.entropies import StateEntropy as StateEntropy
 from occlp.terms.utilities import LogSum as LogSum
+from occlp.terms.utilities import LogTerm as LogTerm
 from occlp.terms.utilities import TotalVariation as TotalVariation
 from occlp.terms.utilities import WorstCase as WorstCase
+from occlp.terms.utilities import WorstTerm as WorstTerm

@@ -18,7 +18,12 @@ from occlp.convex import load_cvxpy
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 from occlp.policy import Policy
-from occlp.terms.base import Binding, ConcaveUtility, ProgramSize, Term, check_reference, largest_sum
+from occlp.terms.base import Binding, ConcaveUtility, Majorant, ProgramSize, Term, check_reference, largest_sum
+
+#: A dual whose bound is attained up to this share needs no search.
+TIGHT = 1e-13
+#: Rounds of a search among the pairs.
+MOST_ROUNDS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +167,15 @@ class LogTerm(Term):
         return top - float(self.weights @ (1.0 + np.log(dual / self.weights)))
 
     def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
-        """z = w / (c·d)."""
-        return np.asarray(self.weights / np.maximum(self.rows @ occupancy, 1e-300))
+        """z = w / (c·d), or what makes the pairs that carry mass equally good, which is less sensitive to d."""
+        first = np.asarray(self.weights / np.maximum(self.rows @ occupancy, 1e-300))
+        second = equalizing(self.rows, scores, occupancy, first)
+        return min(first, second, key=lambda dual: self.bound(scores, dual))
+
+    def majorant(self, slope: FloatArray, occupancy: FloatArray) -> Majorant:
+        """As of any term; a slope that is some Σ z c has the offset of this z."""
+        point = 0.5 * (occupancy + 1.0 / len(occupancy))
+        return min(super().majorant(slope, occupancy), super().majorant(slope, point), key=lambda found: found.offset)
 
     def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
         """Σ w log(c @ d)."""
@@ -240,15 +252,12 @@ class WorstTerm(Term):
         return largest_sum(scores, weights @ self.rows, weights @ np.abs(self.rows))
 
     def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
-        """The z that makes the bound least: a small linear program."""
+        """The z that makes the bound least: what makes pairs equally good, or a small linear program."""
         n = len(self.rows)
-        answer = linprog(
-            np.append(np.zeros(n), 1.0),
-            A_ub=np.column_stack([self.rows.T, -np.ones(len(scores))]), b_ub=-scores,
-            A_eq=np.append(np.ones(n), 0.0)[None, :], b_eq=[1.0], bounds=[(0, None)] * n + [(None, None)],
-            method="highs",
-        )  # fmt: skip
-        return np.full(n, 1.0 / n) if answer.x is None else np.maximum(answer.x[:n], 0.0)
+        found = np.maximum(equalizing(self.rows, scores, occupancy, np.full(n, 1.0 / n)), 0.0)
+        attained = float(scores @ occupancy) + self.value(occupancy)
+        near = TIGHT * (self.spread + float(np.ptp(scores)))
+        return found if self.bound(scores, found) <= attained + near else _least_mixture(self.rows, scores, found)
 
     def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
         """min(c @ d)."""
@@ -259,6 +268,41 @@ class WorstTerm(Term):
         """t ≤ c·d for each expectation."""
         count = len(self.rows)
         return ProgramSize(1, count, count + int(np.count_nonzero(self.rows[:, pairs])))
+
+
+def equalizing(rows: FloatArray, scores: FloatArray, occupancy: FloatArray, dual: FloatArray) -> FloatArray:
+    """The z nearest to a dual for which q + Σ z c is constant where an occupancy has mass, as near as can be."""
+    used = np.flatnonzero(occupancy > 0)
+    mass, columns = occupancy[used] / occupancy[used].sum(), rows[:, used]
+    short = scores[used] + dual @ columns
+    columns = columns - (columns @ mass)[:, None]
+    gram = (columns * mass) @ columns.T
+    units = 1.0 / np.sqrt(np.maximum(gram.diagonal(), 1e-300))
+    step = np.linalg.lstsq(units[:, None] * gram * units, -units * (columns @ (mass * short)), rcond=1e-12)[0]
+    return np.asarray(dual + units * step)
+
+
+def _least_mixture(rows: FloatArray, scores: FloatArray, dual: FloatArray) -> FloatArray:
+    """The z on the simplex with the least max (q + Σ z c): a linear program over pairs that have been the largest."""
+    count, best, fallback = len(rows), (np.inf, dual), np.full(len(rows), 1.0 / len(rows))
+    size = float(np.abs(rows).max()) + float(np.abs(scores).max()) or 1.0
+    pairs, z = np.zeros(0, dtype=np.intp), dual / dual.sum() if dual.sum() > 0 else fallback
+    for _ in range(MOST_ROUNDS):
+        sums = scores + z @ rows
+        best = min(best, (float(sums.max()), z), key=lambda found: found[0])
+        if len(pairs) and sums.max() <= sums[pairs].max() + 1e-15 * size:
+            break
+        pairs = np.union1d(pairs, np.argpartition(-sums, min(count, len(sums) - 1))[: count + 1])
+        answer = linprog(
+            np.append(np.zeros(count), 1.0),
+            A_ub=np.column_stack([rows[:, pairs].T / size, -np.ones(len(pairs))]), b_ub=-scores[pairs] / size,
+            A_eq=np.append(np.ones(count), 0.0)[None, :], b_eq=[1.0], bounds=[(0, None)] * count + [(None, None)],
+            method="highs",
+        )  # fmt: skip
+        if answer.x is None or not answer.x[:count].sum() > 0:
+            break
+        z = np.maximum(answer.x[:count], 0.0) / np.maximum(answer.x[:count], 0.0).sum()
+    return best[1]
 
 
 def _read_target(target: Any) -> FloatArray:
