@@ -20,6 +20,7 @@ from occlp.problem import Problem
 from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure, Start, start_policy
 from occlp.solvers.column_generation import ColumnGeneration
 from occlp.solvers.expansion import is_expandable
+from occlp.standard import StandardForm
 
 #: Violations (rows have size one) below this are not shown before they are gone.
 NEARLY = 1e-6
@@ -71,8 +72,8 @@ class Decomposition:
         raise SolverFailure(f"no optimum was reached with max_columns={self.max_columns} policies.")
 
     def require_feasible(self, problem: Problem) -> None:
-        """Raise `InfeasibleProof` where no policy keeps the constraints."""
-        run = ColumnGeneration(replace(formulate(problem), term=None), problem.mdp.pairs)
+        """Raise `InfeasibleProof` where no policy keeps the linear constraints."""
+        run = ColumnGeneration(_linear_part(problem), problem.mdp.pairs)
         run.begin(None)
         run.reach_feasibility(self.max_columns)
 
@@ -83,7 +84,7 @@ def minimal_conflict(problem: Problem, proof: InfeasibleProof, late: Callable[[]
     Deletion filter (Chinneck and Dravnieks 1991) over the constraints that the proof uses. Once it is `late`, what is
     left is returned: still a conflict, but perhaps not the smallest.
     """
-    form, pairs = formulate(problem), problem.mdp.pairs
+    form, pairs = _linear_part(problem), problem.mdp.pairs
     kept = np.flatnonzero(proof.bound.prices)
     for candidate in kept.copy():
         if late():
@@ -96,3 +97,8 @@ def minimal_conflict(problem: Problem, proof: InfeasibleProof, late: Callable[[]
         except InfeasibleProof:
             kept = fewer
     return [form.limits.names[k] for k in kept]
+
+
+def _linear_part(problem: Problem) -> StandardForm:
+    """The question without its terms."""
+    return replace(formulate(problem), term=None, concave=())
