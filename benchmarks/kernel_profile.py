@@ -67,10 +67,10 @@ def calls(form: StandardForm) -> Iterator[Call]:
         rounds.improve(0, n, *everything, form.discount, *known, values, np.inf, leads, choice, best)
 
     yield Call("backup of all pairs", improve, matrix.nnz, backup_bytes(n, pairs, matrix.nnz))
-    placed = values.copy()
+    placed, forwards = values.copy(), np.arange(n)
     yield Call(
         "backup in place, state by state",
-        lambda: relaxation.improve_values(False, *everything, *earned, placed),
+        lambda: relaxation.improve_values(forwards, *everything, *earned, placed),
         matrix.nnz,
         backup_bytes(n, pairs, matrix.nnz),
     )
