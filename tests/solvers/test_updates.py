@@ -12,8 +12,9 @@ from scipy.special import rel_entr
 import occlp as oc
 from occlp.errors import InvalidProblem
 from occlp.solvers.policy_gradient.estimators import Estimate
+from occlp.solvers.policy_gradient.estimators.base import form_of
 from occlp.solvers.policy_gradient.updates.clipped import clipped_slopes, clipped_surrogate
-from occlp.solvers.policy_gradient.updates.natural import conjugate_gradients
+from occlp.solvers.policy_gradient.updates.natural import conjugate_gradients, natural_direction
 
 MDP = oc.instances.get("garnet", n_states=6, n_actions=3, branching=3, seed=5, discount=0.9)
 FEATURES = np.random.default_rng(0).normal(size=(6, 3, 4))
@@ -93,6 +94,19 @@ def test_natural_gradients_are_the_compatible_fit():
     moved = policies_of(oc.PolicyGradient(LINEAR, update=oc.updates.NaturalStep(0.01), steps=1), start=policy)[1]
     expected = LINEAR.probabilities(MDP.pairs, theta + 0.01 * fit / 0.1)
     np.testing.assert_allclose(moved.pair_probabilities, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("fisher", ["expected", "sampled"])
+def test_sampled_fisher_matrices_are_those_of_the_visits(fisher):
+    """Masses that are not the policy's: Σ m z zᵀ as they are, or with the actions' mean taken by the policy."""
+    rng, theta = np.random.default_rng(4), np.array([0.3, -0.2, 0.5, 0.1])
+    pi, score = LINEAR.probabilities(MDP.pairs, theta), scores_of(LINEAR, theta)
+    masses, slopes = rng.random(18), rng.normal(size=18)
+    weights = masses if fisher == "sampled" else np.add.reduceat(masses, MDP.pair_start[:-1])[MDP.pairs.states] * pi
+    landscape = oc.updates.Landscape(form_of(oc.Problem(MDP)), MDP.pairs, LINEAR, None, is_sampled=True)
+    position = oc.updates.Position(theta, Estimate(slopes, slopes, masses))
+    expected = np.linalg.solve(score.T @ (weights[:, None] * score), score.T @ (pi * slopes))
+    np.testing.assert_allclose(natural_direction(landscape, position, fisher, 0.0), expected, rtol=1e-7)
 
 
 def test_damping_shortens_the_step():
