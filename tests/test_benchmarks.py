@@ -10,7 +10,20 @@ import numpy as np
 import pytest
 
 import occlp as oc
-from benchmarks import bandwidth, entrants, goals, kernel_profile, measure, page, plan, plots, run, trial, workloads
+from benchmarks import (
+    bandwidth,
+    entrants,
+    goals,
+    gradient_cost,
+    kernel_profile,
+    measure,
+    page,
+    plan,
+    plots,
+    run,
+    trial,
+    workloads,
+)
 from benchmarks.cases import CASES, SERIES
 from benchmarks.entrants import BASE, Entrant
 from benchmarks.measure import Rules
@@ -343,3 +356,17 @@ def test_entrants_are_chosen_by_kind_and_pattern():
     assert [one.name for one in entrants.chosen("kl", ["none"])] == ["occlp"]
     assert "cvxpy CLARABEL" in [one.name for one in entrants.chosen("kl")]
     assert "scipy highs-ds" not in [one.name for one in entrants.chosen("kl")]
+
+
+def test_the_cost_of_a_gradient_is_measured(capsys):
+    assert gradient_cost.main(["--case", "grid 50 × 50", "--repeat", "1"]) == 0
+    assert "sparse LU" in capsys.readouterr().out
+
+
+def test_an_evaluation_is_right_in_both_ways():
+    mdp = oc.instances.get("bumpy-gridworld", n=8)
+    policy = oc.Policy.uniform(mdp)
+    truth = oc.evaluate(mdp, policy).state_values
+    for direct in (True, False):
+        found = gradient_cost.evaluation(mdp, policy.pair_probabilities, direct=direct)
+        np.testing.assert_allclose(found, truth, atol=1e-8)

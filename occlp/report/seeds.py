@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from occlp.errors import InvalidProblem
 from occlp.report.content import answer, display
@@ -22,6 +24,8 @@ AGAINST = ("samples", "iteration", "seconds")
 BAND = (0.1, 0.9)
 #: Gaps beneath this share of the largest are drawn there: a logarithmic axis has no zero.
 LEAST = 1e-12
+#: Axes that span fewer have numbers between the powers of ten.
+FEW_DECADES = 3.0
 
 
 def plot_seeds(comparison: Comparison, path: str | Path | None = None, *, against: str = "samples") -> Figure:
@@ -61,9 +65,21 @@ def plot_seeds(comparison: Comparison, path: str | Path | None = None, *, agains
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0, step="post")
         axes.step(x, middle, where="post", color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.8, label=f"{k}")
     axes.set_xscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        _number(axis)
     axes.set_ylabel("best certified gap so far", color=INK)
     write_names(axes.legend(fontsize=8, frameon=False), [drawable(display(name), 44) for name in curves])
     return saved(figure, path)
+
+
+def _number(axis: Axis) -> None:
+    """Plain numbers along a logarithmic axis; where it spans few decades at 2 and 5 times a power of ten as well."""
+    low, high = np.log10(axis.get_view_interval())
+    plain = FuncFormatter(lambda value, _: f"{value:g}".replace("e+0", "e").replace("e-0", "e-"))
+    axis.set_major_formatter(plain)
+    axis.set_minor_formatter(plain if high - low < FEW_DECADES else NullFormatter())
+    if high - low < FEW_DECADES:
+        axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
 
 
 def quantiles(comparison: Comparison, name: str, against: str) -> tuple[FloatArray, FloatArray] | None:
