@@ -421,6 +421,9 @@ def test_the_columns_of_sampled_runs():
     assert {"gradient_angle", "gradient_error", "gradient_variance", "mismatch"} <= set(history)
     exact = oc.gradient_moments(mdp, oc.Policy.uniform(mdp), estimator)
     assert np.mean(history["gradient_variance"]) == pytest.approx(exact.variance, rel=0.1)
+    few = oc.estimators.MonteCarlo(horizon=5, trajectories=2)  # of which each mean takes half of the spread away
+    pairs = oc.solve(mdp, oc.PolicyGradient(estimator=few, update=solver.update, steps=900), rng=1).history
+    assert np.mean(pairs["gradient_variance"]) == pytest.approx(32 * exact.variance, rel=0.2)
     squared = exact.variance + np.linalg.norm(exact.bias) ** 2
     assert np.mean(history["gradient_error"] ** 2) == pytest.approx(squared, rel=0.2)
     assert (history["gradient_angle"] > 0).all()
