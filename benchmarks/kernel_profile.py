@@ -14,7 +14,7 @@ import numpy as np
 import occlp as oc
 from benchmarks import workloads
 from occlp.evaluation import formulate
-from occlp.kernels import backup, relaxation, rounds
+from occlp.kernels import backup, rounds
 from occlp.standard import StandardForm
 from occlp.sweeps import ChosenRows, rows_of
 
@@ -67,10 +67,11 @@ def calls(form: StandardForm) -> Iterator[Call]:
         rounds.improve(0, n, *everything, form.discount, *known, values, np.inf, leads, choice, best)
 
     yield Call("backup of all pairs", improve, matrix.nnz, backup_bytes(n, pairs, matrix.nnz))
-    placed, forwards = values.copy(), np.arange(n)
+    everywhere = np.arange(n, dtype=np.int32)
+    placed, rates = values.copy(), backup.leaving_rates(*everything[:4], *earned)
     yield Call(
         "backup in place, state by state",
-        lambda: relaxation.improve_values(forwards, *everything, *earned, placed),
+        lambda: backup.improve_in_place(everywhere, *everything, *earned, rates, placed),
         matrix.nnz,
         backup_bytes(n, pairs, matrix.nnz),
     )

@@ -11,6 +11,8 @@ FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int32]
 BoolArray: TypeAlias = NDArray[np.bool_]
 AnyArray: TypeAlias = NDArray[Any]
+#: indptr, indices and data of a CSR matrix.
+Rows: TypeAlias = tuple[IntArray, IntArray, FloatArray]
 
 
 def frozen(array: AnyArray) -> AnyArray:

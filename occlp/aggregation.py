@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from occlp._typing import FloatArray, IntArray
-from occlp.kernels import aggregation
+from occlp._typing import FloatArray, IntArray, Rows
+from occlp.kernels import aggregation, rounds
 from occlp.parallel import inner_product
 
 #: Sweeps on either side of a coarse correction.
@@ -33,9 +33,6 @@ MOST_STEPS = 100
 #: Cosine between the defect and its shadow below which iterations start anew, from the defect.
 BLIND = 1e-6
 
-#: indptr, indices, data.
-Rows: TypeAlias = tuple[IntArray, IntArray, FloatArray]
-
 
 class Stalled(Exception):
     """The iterations do not converge."""
@@ -46,24 +43,19 @@ class Aggregation:
 
     Parameters
     ----------
-    matrix : csr_array [rows, n]
-        Where each state moves; more than one row a state may be there.
+    rows : Rows
+        Of P, a csr_array [n, n].
     leave : FloatArray [n]
         Rate at which each state is left for good; 1 − γ.
     discount : float
-    chosen : IntArray [n], optional
-        The row of each state; default: row s is that of state s.
     """
 
-    def __init__(self, matrix: Any, leave: FloatArray, *, discount: float, chosen: IntArray | None = None) -> None:
-        n = len(leave)
-        chosen = np.arange(n, dtype=np.int32) if chosen is None else chosen
-        rows = (chosen, matrix.indptr, matrix.indices, matrix.data)
+    def __init__(self, rows: Rows, leave: FloatArray, *, discount: float) -> None:
+        n, size = len(leave), len(rows[1])
         label, depth, order, core = (np.empty(n, dtype=np.int32) for _ in range(4))
         self._n_basins, length = aggregation.label_basins(*rows, label, depth, order, core)
         position = np.empty(n, dtype=np.int32)
         aggregation.order_by_depth(depth, order, position)
-        size = int((matrix.indptr[chosen + 1] - matrix.indptr[chosen]).sum())
         indptr, indices, data = np.empty(n + 1, dtype=np.int32), np.empty(size, dtype=np.int32), np.empty(size)
         sums = np.empty(n)
         count = aggregation.gather_moves(*rows, position, discount, indptr, indices, data, sums)
@@ -129,9 +121,8 @@ class Aggregation:
         """The transposed moves, and the diagonal of A less the sums of their rows, [n]."""
         indptr, indices, data = self._moves
         n = len(self._order)
-        columns = sparse.csr_array((data, indices, indptr), shape=(n, n)).tocsc()
         sums = np.bincount(indices, data, minlength=n)
-        return (columns.indptr, columns.indices, columns.data), self._diagonal - sums
+        return rounds.transpose(indptr, indices, data, n), self._diagonal - sums
 
     @cached_property
     def _coarse(self) -> Any:

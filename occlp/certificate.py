@@ -39,6 +39,24 @@ _ARRAYS = (
 )  # fmt: skip
 
 
+class _Fingerprint:
+    """A text. Where the problem is given in its place, it is computed when it is first asked for: it reads the model.
+
+    Until then the problem is held on to; what is saved and sent is the text.
+    """
+
+    def __get__(self, certificate: Certificate | None, kind: type | None = None) -> str:
+        if certificate is None:
+            raise AttributeError("a certificate has no fingerprint but its own")
+        known: str | Problem = vars(certificate)["fingerprint"]
+        if isinstance(known, Problem):
+            known = vars(certificate)["fingerprint"] = known.fingerprint
+        return known
+
+    def __set__(self, certificate: Certificate, given: str | Problem) -> None:
+        vars(certificate)["fingerprint"] = given
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Certificate:
     """Proof of how good a policy is: plain data that `occlp.verify` checks without any solver.
@@ -109,7 +127,7 @@ class Certificate:
     policy_values: FloatArray  # [S]
     policy_values_low: FloatArray  # [S]
     reduced_costs: FloatArray  # [pairs]
-    fingerprint: str  # given as the problem, it is computed when it is first asked for
+    fingerprint: _Fingerprint = _Fingerprint()
     violation: float = 0.0
     multipliers: Mapping[str, float] = field(default_factory=dict)
     sensitivity: Mapping[str, float] = field(default_factory=dict)
@@ -123,23 +141,28 @@ class Certificate:
     policy_gain_values: FloatArray = field(default_factory=lambda: np.zeros(0))
     assumptions: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if isinstance(self.fingerprint, Problem):
-            object.__setattr__(self, "_problem", self.fingerprint)
-            object.__delattr__(self, "fingerprint")
-
-    def __getattr__(self, name: str) -> Any:
-        """The fingerprint, on first use: it reads the whole model. Called for what is not there yet."""
-        problem = vars(self).get("_problem")
-        if name != "fingerprint" or problem is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        object.__setattr__(self, "fingerprint", problem.fingerprint)
-        object.__delattr__(self, "_problem")
-        return self.fingerprint
-
     def __getstate__(self) -> dict[str, Any]:
         """What is saved and sent: plain data, without the model."""
-        return {"fingerprint": self.fingerprint} | vars(self)
+        return vars(self) | {"fingerprint": self.fingerprint}
+
+    def __str__(self) -> str:
+        """What is proved, in a few lines."""
+        if self.infeasible_by is not None:
+            what = f"no policy keeps the constraints: weighted, they are broken by {self.infeasible_by:.6g} at least"
+        elif self.unending:
+            what = "the total has no bound: the policy earns for ever in a class that it reaches"
+        elif self.optimum is not None:
+            what = f"the optimum is {self.optimum}"
+        else:
+            what = f"the optimum lies between {self.lower:.12g} and {self.upper:.12g}; gap {self.gap:.3g}"
+            what += f", of which rounding may be {self.rounding:.1g}"
+        lines = [f"Certificate ({self.level}): {what}"]
+        if self.violation > 0:
+            lines.append(f"the policy breaks a constraint by {self.violation:.3g}")
+        prices = [f"{name} {price:.6g}" for name, price in self.multipliers.items()]
+        lines += [f"prices: {', '.join(prices)}"] if prices else []
+        lines += [f"assuming: {', '.join(self.assumptions)}"] if self.assumptions else []
+        return "\n  ".join([*lines, f"problem {self.fingerprint[:12]}"])
 
     @property
     def exact(self) -> bool:
@@ -266,7 +289,8 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
     largest = max([abs(form.shift), *(abs(end) for end in ends if np.isfinite(end))])
     outward = 0.0 if form.shift == 0 else 2.0 * float(np.spacing(largest))
     gap = form.scale * (upper.value - lower)
-    short = form.scale * (upper.scores.max() - upper.scores)
+    short = upper.scores.max() - upper.scores
+    short *= form.scale
     return Certificate(
         lower=float(min(ends) - outward),
         upper=float(max(ends) + outward),
@@ -280,7 +304,7 @@ def certify(problem: Problem, form: StandardForm, found: Assessment, upper: Uppe
         policy_values=frozen(factor * found.bracket.high),
         policy_values_low=frozen(factor * found.bracket.low),
         reduced_costs=frozen(short if form.term is None else np.full_like(short, np.nan)),
-        fingerprint=problem,  # type: ignore[arg-type]
+        fingerprint=problem,
         violation=form.violation(found.pair_occupancy),
         multipliers=to_multipliers(form, upper.prices),
         sensitivity=to_sensitivity(form, to_multipliers(form, upper.prices)),
@@ -327,7 +351,7 @@ def certify_infeasible(problem: Problem, form: StandardForm, found: Assessment, 
         policy_values=frozen(found.bracket.high),
         policy_values_low=frozen(found.bracket.low),
         reduced_costs=frozen(upper.scores.max() - upper.scores),
-        fingerprint=problem,  # type: ignore[arg-type]
+        fingerprint=problem,
         violation=form.violation(found.pair_occupancy),
         multipliers=dict(zip(form.names, map(float, weights), strict=True)),
         infeasible_by=-upper.value,

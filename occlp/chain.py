@@ -1,13 +1,13 @@
 """The Markov chain of one policy: its relative values and its occupancy, without an S x S dense array.
 
-Everything is a solve with A = (1 − γ) I + γ (D − P), D the row sums of P. Four ways, by size and mixing:
+Everything is a solve with A = (1 − γ) I + γ (D − P), D the row sums of P (`Moves`). Four ways, by size and mixing:
 subtraction-free elimination (small, or banded), sweeps (fast mixing), iterations on two levels, and sparse LU where
 these stall. Each is followed by refinement on residuals that do not cancel: the answer does not depend on the way.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,43 +16,28 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from occlp._typing import BoolArray, FloatArray
-from occlp.aggregation import Aggregation
+from occlp._typing import BoolArray, FloatArray, Rows
 from occlp.errors import Unsupported
 from occlp.gains import bracket_gains
-from occlp.kernels import backup, elimination
+from occlp.kernels import backup
+from occlp.moves import Moves
 from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.residuals import base_value, two_sum
-from occlp.resolvent import (
-    Elimination,
-    Factors,
-    Guarded,
-    Recurrent,
-    Resolvent,
-    band_order,
-    closed_labels,
-    fits_elimination,
-    inverse,
-    is_banded,
-)
+from occlp.resolvent import Recurrent, Resolvent
 from occlp.standard import StandardForm
 from occlp.sweeps import (
     SWEEP_TARGET,
     ChosenRows,
     Earned,
-    Rows,
     rows_of,
     settle_occupancy,
     settle_values,
-    to_matrix,
 )
 
 #: The chains of policies, while somebody holds them.
 _IN_USE: WeakValueDictionary[tuple[int, ...], Chain] = WeakValueDictionary()
 
-#: Chains of at most so many states, and so many times as long as they are wide, are factored for many right-hand sides.
-FACTORED_STATES, FACTORED_WIDTHS = 300_000, 20
 #: Width of a bracket that is good enough where there are no more digits to be had.
 CLOSE = 1e-13
 #: Values beyond this do not fit into one double with all the digits that count.
@@ -95,18 +80,32 @@ class Bracket:
         return same and (not self.low.any() if low is None else np.array_equal(low, self.low))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Chain:
-    """The chain of a policy on a standard form."""
+    """The chain of a policy on a standard form.
 
-    rows: Rows  # of P, a csr_array [S, S]
+    Attributes
+    ----------
+    moves : Moves
+        Shared by chains that differ in what follows.
+    rewards, initial : FloatArray [S]
+    mixed : FloatArray [S] or None
+        Size of the terms that a randomised policy has summed; None if it has not.
+    widths : FloatArray [S] or None
+        How many pairs a state mixes.
+    source : Any
+        What it was made from, held on to as long as the chain lives.
+    bracket : Bracket or None
+        What `relative_values` has found.
+    """
+
+    moves: Moves
     rewards: FloatArray  # [S]
     initial: FloatArray  # [S]
-    discount: float
-    rest: float
-    mixed: FloatArray | None = None  # [S], size of the terms that a randomised policy has summed; None if it has not
-    widths: FloatArray | None = None  # [S], how many pairs a state mixes
-    source: Any = None  # what it was made from, held on to as long as the chain lives
+    mixed: FloatArray | None = None  # [S]
+    widths: FloatArray | None = None  # [S]
+    source: Any = None
+    bracket: Bracket | None = field(default=None, init=False)
 
     @property
     def n_states(self) -> int:
@@ -114,14 +113,44 @@ class Chain:
         return len(self.initial)
 
     @property
+    def rows(self) -> Rows:
+        """Of P, a csr_array [S, S]."""
+        return self.moves.rows
+
+    @property
+    def matrix(self) -> Any:
+        """P as a csr_array [S, S]."""
+        return self.moves.matrix
+
+    @property
+    def discount(self) -> float:
+        """γ."""
+        return self.moves.discount
+
+    @property
+    def rest(self) -> float:
+        """1 − γ."""
+        return self.moves.rest
+
+    @property
     def earned(self) -> Earned:
         """Rewards, γ and 1 − γ, as the kernels take them."""
         return self.rewards, self.discount, self.rest
 
-    @cached_property
-    def matrix(self) -> Any:
-        """P as a csr_array [S, S]."""
-        return to_matrix(self.rows, self.n_states)
+    @property
+    def resolvent(self) -> Resolvent:
+        """The most trustworthy solver that the size allows."""
+        return self.moves.resolvent
+
+    @property
+    def n_classes(self) -> int:
+        """Number of recurrent classes."""
+        return self.moves.n_classes
+
+    @property
+    def is_small(self) -> bool:
+        """Whether subtraction-free elimination is affordable, and called for."""
+        return self.moves.is_small
 
     @cached_property
     def visited(self) -> BoolArray:
@@ -132,20 +161,6 @@ class Chain:
             return np.ones(self.n_states, dtype=np.bool_)
         return reached_from(self.matrix, self.initial > 0)
 
-    @cached_property
-    def system(self) -> Any:
-        """A as a csc_array [S, S], rows summing to 1 − γ."""
-        matrix = sparse.csr_array(self.matrix, copy=True)
-        matrix.setdiag(0.0)
-        sums = np.asarray(matrix.sum(axis=1)).ravel()
-        diagonal = sparse.diags_array(self.rest + self.discount * sums)
-        return sparse.csc_array(diagonal - self.discount * matrix)
-
-    @cached_property
-    def n_classes(self) -> int:
-        """Number of recurrent classes."""
-        return int(closed_labels(self.matrix)[1].sum())
-
     def require_one_class(self, what: str) -> None:
         """Raise `Unsupported` for an undiscounted chain with several recurrent classes."""
         if self.rest == 0 and self.n_classes > 1:
@@ -154,69 +169,16 @@ class Chain:
                 "Ask a discounted question with a discount near 1."
             )
 
-    @cached_property
-    def resolvent(self) -> Resolvent:
-        """The most trustworthy solver that the size allows."""
-        if self.rest == 0:
-            return Recurrent(self.matrix, small=self.is_small)
-        matrix, leave = self.matrix, np.full(self.n_states, self.rest)
-        order, width = self._band
-        if not self.is_small:
-            return Guarded(Aggregation(matrix, leave, discount=self.discount), lambda: Factors(self.system))
-        band = elimination.fill_chain(
-            matrix.indptr, matrix.indices, matrix.data, order, inverse(order), width, self.discount
-        )
-        return Elimination(band, order, leave)
-
-    def factor(self) -> None:
-        """Factor the matrix, for many right-hand sides, where sweeps would be slow and the factors stay sparse."""
-        sparse_factors = self.n_states <= FACTORED_STATES and FACTORED_WIDTHS * self._band[1] <= self.n_states
-        known = isinstance(vars(self).get("resolvent"), Factors)
-        if self.rest > 0 and not self.is_small and sparse_factors and not known:
-            vars(self)["resolvent"] = Factors(self.system)
-
-    @property
-    def is_factored(self) -> bool:
-        """Whether there is a resolvent already, so that sweeps would be in vain."""
-        return "resolvent" in vars(self)
-
     def averages(self, rewards: FloatArray) -> FloatArray:
         """Long-run average of rewards [S] from each state, P* r; undiscounted chains only."""
         assert isinstance(self.resolvent, Recurrent)
         return self.resolvent.gains(rewards)
 
-    @cached_property
-    def _band(self) -> tuple[Any, int]:
-        """An order of the states and the bandwidth it gives."""
-        return band_order(self.matrix)
-
-    @cached_property
-    def is_banded(self) -> bool:
-        """Whether subtraction-free elimination is affordable in the order of the states as it is."""
-        return is_banded(*self.rows[:2])
-
-    @property
-    def may_settle(self) -> bool:
-        """Whether sweeps are tried before anything else: nothing better is at hand, as elimination or factors."""
-        return not (self.is_banded or self.is_factored) and (self.rest > 0 or not self.is_small)
-
-    @cached_property
-    def is_small(self) -> bool:
-        """Whether subtraction-free elimination is affordable, and called for: sweeps have not settled it."""
-        return self.is_banded or fits_elimination(self.n_states, self._band[1])
-
     def with_rewards(self, form: StandardForm, probabilities: FloatArray, rewards: FloatArray) -> Chain:
         """The same chain with other rewards of the pairs, [pairs]; what is known of its transitions is shared."""
         earned = np.add.reduceat(probabilities * rewards, form.start[:-1])
         mixed = None if self.mixed is None else np.add.reduceat(probabilities * np.abs(rewards), form.start[:-1])
-        return self.sharing(rewards=earned, mixed=mixed)
-
-    def sharing(self, **changes: Any) -> Chain:
-        """The same chain with other rewards or another start; what is known of its transitions is shared."""
-        other = replace(self, **changes)
-        own = {*vars(other), "bracket"} | ({"visited"} if "initial" in changes else set())
-        vars(other).update({name: value for name, value in vars(self).items() if name not in own})
-        return other
+        return replace(self, rewards=earned, mixed=mixed)
 
     def residuals(self, high: FloatArray, low: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Residual r + γPh − h of each state and a bound on its rounding, both [S]."""
@@ -265,9 +227,8 @@ def _new_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatArra
     source = (form, probabilities, rewards)
     if len(positive) == form.n_states:  # deterministic: rows are taken as they are
         chosen = positive.astype(np.int32)
-        return Chain(
-            ChosenRows(form, chosen).rows, rewards[chosen], form.initial, form.discount, form.rest, source=source
-        )
+        moves = Moves(ChosenRows(form, chosen).rows, form.discount, form.rest)
+        return Chain(moves, rewards[chosen], form.initial, source=source)
     shape = (form.n_states, form.n_pairs)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(form.states[positive], minlength=form.n_states))])
     kernel = sparse.csr_array((probabilities[positive], positive, indptr), shape=shape)
@@ -276,13 +237,14 @@ def _new_chain(form: StandardForm, probabilities: FloatArray, rewards: FloatArra
     matrix.indices = matrix.indices.astype(np.int32, copy=False)
     matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
     earned, mixed, widths = kernel @ rewards, kernel @ np.abs(rewards), np.diff(indptr).astype(np.float64)
-    return Chain(rows_of(matrix), np.asarray(earned), form.initial, form.discount, form.rest, mixed, widths, source)
+    moves = Moves(rows_of(matrix), form.discount, form.rest)
+    return Chain(moves, np.asarray(earned), form.initial, mixed, widths, source)
 
 
-def chain_of(form: StandardForm, policy: Policy, chosen: ChosenRows) -> Chain:
-    """The chain of a deterministic policy whose rows are there already."""
+def chain_of(form: StandardForm, policy: Policy, moves: Moves) -> Chain:
+    """The chain of a deterministic policy whose moves are there already."""
     source = (form, policy.pair_probabilities, form.rewards)
-    chain = Chain(chosen.rows, chosen.rewards, form.initial, form.discount, form.rest, source=source)
+    chain = Chain(moves, form.rewards[policy.choice], form.initial, source=source)
     _IN_USE[tuple(map(id, source))] = chain
     return chain
 
@@ -297,10 +259,9 @@ def relative_values(chain: Chain, start: FloatArray | None = None) -> Bracket:
     start : FloatArray [S], optional
         Values to begin with; any will do.
     """
-    bracket = vars(chain).get("bracket")
-    if bracket is None:
-        bracket = vars(chain)["bracket"] = _relative_values(chain, start)
-    return bracket
+    if chain.bracket is None:
+        chain.bracket = _relative_values(chain, start)
+    return chain.bracket
 
 
 def _relative_values(chain: Chain, start: FloatArray | None) -> Bracket:
@@ -309,10 +270,10 @@ def _relative_values(chain: Chain, start: FloatArray | None) -> Bracket:
         return Bracket(found, np.zeros_like(found), lower, upper, gain)
     high = np.zeros(chain.n_states) if start is None else np.array(start, dtype=np.float64)
     low: FloatArray | None = None
-    if chain.may_settle and settle_values(chain.rows, chain.earned, high):
+    if chain.moves.may_settle and settle_values(chain.rows, chain.earned, high):
         best = enclose(chain, high, low)
         if best.is_fine or (best.width <= CLOSE and not chain.is_small):
-            vars(chain)["is_small"] = False  # no other way is called for
+            chain.moves.note_settling()
             return best
     best = enclose(chain, high, low)
     if start is not None and best.width > SWEEP_TARGET:
@@ -355,7 +316,7 @@ def occupancy(chain: Chain) -> FloatArray:
     Source: d = (1 − γ) μ0 (I − γP)⁻¹.
     """
     settled = None
-    if chain.rest > 0 and chain.may_settle:
+    if chain.rest > 0 and chain.moves.may_settle:
         settled = settle_occupancy(chain.rows, chain.discount, chain.rest, chain.initial)
     if settled is not None:
         mass = settled
@@ -370,9 +331,8 @@ def occupancy(chain: Chain) -> FloatArray:
 
 def enclose(chain: Chain, high: FloatArray, low: FloatArray | None) -> Bracket:
     """Bracket the objective of a chain from any values, in one pass over its transitions."""
-    known = vars(chain).get("bracket")
-    if known is not None and known.is_of(high, low):
-        return known  # type: ignore[no-any-return]
+    if chain.bracket is not None and chain.bracket.is_of(high, low):
+        return chain.bracket
     rho, error = chain.residuals(high, low)
     base, slack = base_value(chain.initial, chain.rest, high, low)
     tail = np.zeros_like(high) if low is None else low

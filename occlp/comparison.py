@@ -17,8 +17,10 @@ from occlp.errors import InvalidProblem, OccupancyError
 from occlp.model import MDP
 from occlp.problem import Problem, as_problem
 from occlp.result import Result
-from occlp.solvers import NaturalPolicyGradient, PolicyGradient, PolicyIteration, Reinforce, Solver, refusal
-from occlp.solvers.base import describe
+from occlp.solvers.base import Solver, describe
+from occlp.solvers.choice import refusal
+from occlp.solvers.dynamic_programming import PolicyIteration
+from occlp.solvers.policy_gradient import NaturalPolicyGradient, PolicyGradient, Reinforce
 from occlp.solving import Limit, find_reference, run
 from occlp.total.bound import TotalBound
 from occlp.tracking import Reference

@@ -230,7 +230,8 @@ def assess(form: StandardForm, probabilities: FloatArray, start: FloatArray | No
     chain = policy_chain(form, probabilities, rewards)
     bracket = relative_values(chain, start)
     mass = occupancy(chain)
-    pair_mass = mass[form.states] * probabilities
+    pair_mass = form.on_pairs(mass)
+    pair_mass *= probabilities
     if chain.is_small or form.rest == 0:
         objective = float(inner_product(mass, chain.rewards))
     else:
@@ -255,7 +256,10 @@ def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: A
     factor = unit.sign * unit.scale
     with np.errstate(over="ignore"):  # overflow is reported as infinity
         state_values = factor * values + (unit.sign * unit.shift / rest if rest else 0.0) + 0.0
-        advantages = factor * advantages + 0.0
+        advantages *= factor
+    advantages += 0.0
+    action_values = form.on_pairs(state_values)
+    action_values += advantages
     expected = {"reward": unit.to_user(reward)}
     expected |= {name: float(inner_product(found.pair_occupancy, cost)) for name, cost in mdp.pair_costs.items()}
     return Evaluation(
@@ -264,7 +268,7 @@ def to_evaluation(problem: Problem, form: StandardForm, policy: Policy, found: A
         expected=expected,
         pair_occupancy=frozen(found.pair_occupancy),
         state_values=frozen(state_values),
-        pair_action_values=frozen(state_values[form.states] + advantages),
+        pair_action_values=frozen(action_values),
         pair_advantages=frozen(advantages),
         visited=frozen(found.chain.visited),
         discount=form.discount,
@@ -374,4 +378,5 @@ def _values(
         mean = rho[policy.choice]
     else:
         mean = np.add.reduceat(rho * policy.pair_probabilities, form.start[:-1])
-    return values, rho - mean[form.states]
+    advantages = form.on_pairs(mean)
+    return values, np.subtract(rho, advantages, out=advantages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class PolicyFactors:
         columns = table.reshape(len(table), -1)
         found = np.empty(columns.shape)
         for k in range(columns.shape[1]):
-            found[:, k] = occupancy(self._chain.sharing(initial=np.ascontiguousarray(columns[:, k])))
+            found[:, k] = occupancy(replace(self._chain, initial=np.ascontiguousarray(columns[:, k])))
         return found.reshape(table.shape)
 
     def pair_occupancy(self, initial: Any = None) -> FloatArray:
@@ -167,10 +168,10 @@ def factorize(problem: Problem | MDP, policy: Policy) -> PolicyFactors:
         raise Unsupported(f"factorize answers discounted questions, not {problem.criterion!r}; see oc.evaluate.")
     policy = read_policy(policy, problem.mdp.pairs)
     chain = policy_chain(formulate(problem), policy.pair_probabilities)
-    if chain.is_banded:
+    if chain.moves.is_banded:
         chain.resolvent  # noqa: B018 - factored here, not at the first solve
     else:
         relative_values(chain)
-        if chain.is_factored:  # sweeps have failed
-            chain.factor()
+        if chain.moves.is_factored:  # sweeps have failed
+            chain.moves.factor()
     return PolicyFactors(problem, policy, chain)

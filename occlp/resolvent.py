@@ -15,12 +15,13 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
-from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray
+from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, Rows
 from occlp.aggregation import Aggregation, Stalled
 from occlp.kernels import elimination
 
-#: Operations (states x bandwidth squared) up to which subtraction-free elimination is used.
-ELIMINATION_WORK = 40_000_000
+#: Operations (states x bandwidth squared) up to which subtraction-free elimination is used, for chains of up to so many
+#: transitions; for longer ones in proportion, so that it takes no longer than some sweeps.
+ELIMINATION_WORK, WORTH = 40_000_000, 800_000
 
 
 class Resolvent(Protocol):
@@ -33,15 +34,22 @@ class Resolvent(Protocol):
         """b A⁻¹ (b a row vector)."""
 
 
-def is_banded(indptr: IntArray, indices: IntArray) -> bool:
-    """Whether elimination in the order of the states as it is is affordable; looks no further than it must."""
-    n = len(indptr) - 1
-    return fits_elimination(n, n - 1) or bool(elimination.within_band(indptr, indices, widest_band(n)))
+def natural_width(indptr: IntArray, indices: IntArray) -> int:
+    """The bandwidth in the order of the states as it is; −1 where it makes elimination too dear.
+
+    It looks no further than it must.
+    """
+    return int(elimination.bandwidth(indptr, indices, widest_band(len(indptr) - 1, len(indices))))
 
 
-def widest_band(n_states: int) -> int:
+def widest_band(n_states: int, nnz: int = 0) -> int:
     """The largest bandwidth for which elimination is affordable; negative where none is."""
-    return int(np.sqrt(max(ELIMINATION_WORK, 0) / n_states)) - 1
+    return int(np.sqrt(max(affordable_work(nnz), 0) / n_states)) - 1
+
+
+def affordable_work(nnz: int = 0) -> float:
+    """Operations that elimination may take for a chain of so many transitions."""
+    return ELIMINATION_WORK * max(1.0, nnz / WORTH)
 
 
 def band_order(graph: Any) -> tuple[Any, int]:
@@ -53,7 +61,7 @@ def band_order(graph: Any) -> tuple[Any, int]:
     natural = np.arange(n, dtype=np.int32)
     coo = graph.tocoo()
     width = int(np.abs(coo.row.astype(np.int64) - coo.col).max(initial=0))
-    if fits_elimination(n, width):
+    if fits_elimination(n, width, coo.nnz):
         return natural, width
     order = narrow_order(graph)
     position = inverse(order).astype(np.int64)
@@ -65,9 +73,9 @@ def narrow_order(graph: Any) -> Any:
     return csgraph.reverse_cuthill_mckee(sparse.csr_array(graph), symmetric_mode=False).astype(np.int32)
 
 
-def fits_elimination(n_states: int, width: int) -> bool:
-    """Whether subtraction-free elimination of this size is affordable."""
-    return n_states * (width + 1.0) ** 2 <= ELIMINATION_WORK
+def fits_elimination(n_states: int, width: int, nnz: int = 0) -> bool:
+    """Whether subtraction-free elimination of this size is affordable for a chain of so many transitions."""
+    return n_states * (width + 1.0) ** 2 <= affordable_work(nnz)
 
 
 def inverse(order: Any) -> Any:
@@ -78,26 +86,26 @@ def inverse(order: Any) -> Any:
 
 
 class Elimination:
-    """Subtraction-free elimination; signed right-hand sides are split into their two parts."""
+    """Subtraction-free elimination."""
 
     def __init__(self, band: FloatArray, order: Any, leave: FloatArray) -> None:
         self._band, self._order = band, order
         self._pivots = elimination.eliminate(band, leave)
 
+    @classmethod
+    def of_chain(cls, rows: Rows, leave: FloatArray, discount: float, order: Any, width: int) -> Elimination:
+        """For the rows of a chain, in an order of the states and with the bandwidth that it gives."""
+        return cls(elimination.fill_chain(*rows, order, inverse(order), width, discount), order, leave[order])
+
     def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """A⁻¹ b."""
-        return self._split(elimination.solve_columns, rhs)
+        found: FloatArray = elimination.solve_columns(self._band, self._pivots, self._order, rhs)
+        return found
 
     def rows(self, rhs: FloatArray) -> FloatArray:
         """b A⁻¹."""
-        return self._split(elimination.solve_rows, rhs)
-
-    def _split(self, solve: Any, rhs: FloatArray) -> FloatArray:
-        positive, negative = np.maximum(rhs, 0.0), np.maximum(-rhs, 0.0)
-        out: FloatArray = solve(self._band, self._pivots, self._order, positive)
-        if negative.any():
-            out = out - solve(self._band, self._pivots, self._order, negative)
-        return out
+        found: FloatArray = elimination.solve_rows(self._band, self._pivots, self._order, rhs)
+        return found
 
 
 class Factors:
@@ -224,9 +232,7 @@ def leaving(matrix: Any, leave: FloatArray, *, small: bool) -> Resolvent:
     matrix.indices = matrix.indices.astype(np.int32, copy=False)
     matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
     if small:
-        order, width = band_order(matrix)
-        rows = (matrix.indptr, matrix.indices, matrix.data, order, inverse(order), width, 1.0)
-        return Elimination(elimination.fill_chain(*rows), order, leave[order])
+        return Elimination.of_chain((matrix.indptr, matrix.indices, matrix.data), leave, 1.0, *band_order(matrix))
     off = sparse.csr_array(matrix, copy=True)
     off.setdiag(0.0)
     diagonal = sparse.diags_array(leave + np.asarray(off.sum(axis=1)).ravel())

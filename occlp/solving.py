@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from occlp.arguments import check_count, check_tolerance, check_word, read_generator
 from occlp.certificate import LEVELS
 from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unbounded, Unsupported
-from occlp.exact.levels import check_level, raise_disproof, raise_level
 from occlp.model import MDP
 from occlp.model.exact import shown
 from occlp.problem import Problem, as_problem
 from occlp.result import Checkpoint, Result, Status, Timing
-from occlp.solvers import default_solver, polisher, refusal
 from occlp.solvers.base import (
     InfeasibleProof,
     InfeasibleTotal,
@@ -31,13 +29,13 @@ from occlp.solvers.base import (
     start_policy,
     within,
 )
-from occlp.solvers.face_newton import FaceNewton
-from occlp.solvers.feasibility import iterate_within
+from occlp.solvers.choice import default_solver, polisher, refusal
+from occlp.solvers.within_tolerance import iterate_within
 from occlp.terms import Utility
 from occlp.total.bound import TotalBound
 from occlp.total_tracking import TotalTracker
 from occlp.tracking import Reference, Tracker
-from occlp.verdict import Outcome, begin, close_total, decide, disprove, judge
+from occlp.verdict import Outcome, begin, close_total, decide, disprove, judge, raised
 
 #: Answers further than this from the bound (relative to the spread of the rewards) are not polished:
 #: a method that is so wrong has failed, and mending its answer would hide that.
@@ -174,7 +172,10 @@ def solve(
         raise Unsupported(f"{type(solver).__name__} cannot answer this problem: {reason}.")
     check_word(certify, "certify", LEVELS)
     level = getattr(solver, "certifies", certify) if certify == "float" else certify
-    check_level(problem, level)
+    if level != "float":
+        from occlp.exact.levels import check_level
+
+        check_level(problem, level)
     reference = None if solver.promises_tol else find_reference(problem, tol)
     result = run(
         problem, solver, tol=tol, atol=atol, rng=_generator(rng, start), limit=limit, start=start,
@@ -238,12 +239,8 @@ def run(
     if outcome.proof is not None:
         certificate, evaluation, message = disprove(problem, outcome.proof, lambda: job.late)
         status = Status.INFEASIBLE
-        certificate, words = raise_disproof(problem, certificate, evaluation, level)
-        message += words
     elif outcome.ended is not None:
         status, certificate, evaluation, message = close_total(problem, outcome.ended, tracker)
-        certificate, words = raise_disproof(problem, certificate, evaluation, level)
-        message += words
     else:
         tracker.fall_back(start)
         polished = job.polish(outcome) if outcome.failure is None and outcome.stopped is None else 0
@@ -256,8 +253,11 @@ def run(
             words = f" The level {level!r} was not reached."
             with _containing(outcome):
                 reached = level if whole else "interval"
-                certificate, evaluation, words = raise_level(problem, certificate, evaluation, reached)
+                certificate, evaluation, words = raised(problem, certificate, evaluation, reached)
         status, message = decide(certificate, tol, atol, outcome, polished)
+        message += words
+    if level != "float" and (outcome.proof is not None or outcome.ended is not None):
+        certificate, evaluation, words = raised(problem, certificate, evaluation, level, disproof=True)
         message += words
     total = time.perf_counter() - began
     return Result(
@@ -357,15 +357,14 @@ class _Job:
         An exact method starts from the answer, so it also settles the actions of states that are not visited.
         """
         tracker = self.tracker
-        exact = polisher(tracker.problem, self.solver)
+        prices = tracker.multipliers if isinstance(tracker, Tracker) else {}
+        exact = polisher(tracker.problem, self.solver, prices)
         if exact is None or not tracker.is_near(POLISH_LIMIT):
             return 0
         # With anything that is curved one policy is optimal, and close is as good as there.
         smooth = tracker.form.term is not None or bool(tracker.form.concave)
         if smooth and tracker.reached(self.atol):
             return 0
-        if isinstance(exact, FaceNewton) and isinstance(tracker, Tracker):
-            exact = replace(exact, multipliers=tracker.multipliers)
         improvements = -1
         start = tracker.best_policy
         with _containing(outcome), suppress(SolverFailure):  # what cannot be polished stands as it is

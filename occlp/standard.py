@@ -195,6 +195,10 @@ class StandardForm:
             return self.reward_range
         return self.term.spread
 
+    def on_pairs(self, numbers: FloatArray) -> FloatArray:
+        """The number of a state for each of its pairs: [S] to a new [pairs]."""
+        return np.repeat(numbers, np.diff(self.start))
+
     def to_user(self, value: float) -> float:
         """Return an objective in the user's units and sense."""
         return self.sign * (self.shift + self.scale * value) + 0.0  # no negative zero
@@ -219,12 +223,13 @@ def standardize(problem: Problem) -> StandardForm:
     if not math.isfinite(size):
         raise InvalidProblem(f"rewards between {low:g} and {high:g} overflow double precision. Rescale them.")
     scale = math.ldexp(1.0, min(math.frexp(size)[1], 1023)) if size > 0 else 1.0
-    scaled = frozen((rewards - shift if shift else rewards) / scale)
+    rewards -= shift
+    rewards /= scale
     return StandardForm(
         start=mdp.pairs.start,
         states=mdp.pairs.states,
         transitions=mdp.transitions,
-        rewards=scaled,
+        rewards=frozen(rewards),
         discount=problem.discount,
         rest=problem.rest,
         initial=mdp.initial,

@@ -7,16 +7,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from occlp._typing import AnyArray, FloatArray, IntArray
+from occlp._typing import AnyArray, FloatArray, IntArray, Rows
 from occlp.kernels import rounds
 from occlp.standard import StandardForm
 
-#: indptr, indices and data of a CSR matrix.
-Rows: TypeAlias = tuple[IntArray, IntArray, FloatArray]
 #: Rewards [S] of the rows, γ and 1 − γ.
 Earned: TypeAlias = tuple[FloatArray, float, float]
-#: Sweeps between two improvements, or two looks at the residual.
-SWEEPS = 4
+#: Sweeps between two improvements at most, and the share of the residual's spread at which they end before.
+SWEEPS, SHARE = 10, 0.05
 #: Sweeps that chains which mix fast may take.
 SWEEP_BUDGET = 600
 #: Spread of the residual (rewards have size one), and change of the occupancy, at which sweeps stop.

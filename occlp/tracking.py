@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import rel_entr
+import scipy
 
 from occlp._typing import BoolArray, FloatArray, frozen
 from occlp.bounds import Candidate as BoundCandidate
@@ -294,7 +294,7 @@ class Tracker(Rows):
             mass = float(found.pair_occupancy[reference.advantages < -self.tol * form.spread].sum())
             if reference.unique:
                 variation = 0.5 * float(np.abs(found.pair_occupancy - reference.pair_occupancy).sum())
-                divergence = float(rel_entr(reference.pair_occupancy, found.pair_occupancy).sum())
+                divergence = float(scipy.special.rel_entr(reference.pair_occupancy, found.pair_occupancy).sum())
         return (iteration, objective, earned, gap, mass, variation, divergence, samples, seconds)
 
     def _extra(self, candidate: _Candidate, iterate: Iterate) -> dict[str, float]:

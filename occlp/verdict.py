@@ -16,7 +16,6 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Checkpoint, Result, Status
 from occlp.solvers.base import InfeasibleProof, InfeasibleTotal, InfiniteProof, Iterate, Start
-from occlp.solvers.feasibility import minimal_conflict
 from occlp.solvers.policy_iteration import improved
 from occlp.total.assessment import assess_total
 from occlp.total.bound import TotalBound
@@ -131,6 +130,8 @@ def disprove(problem: Problem, proof: InfeasibleProof, late: Callable[[], bool])
     found = assess(form, proof.policy.pair_probabilities)
     certificate = certify_infeasible(problem, form, found, proof.bound)
     evaluation = replace(to_evaluation(problem, form, proof.policy, found), objective=np.nan)
+    from occlp.solvers.feasibility import minimal_conflict  # it needs the programs, which others do not wait for
+
     names = minimal_conflict(problem, proof, late)
     short = form.excess(found.pair_occupancy) * form.units
     words = _conflict_words(problem, names, dict(zip(form.names, short, strict=True)))
@@ -146,6 +147,21 @@ def _conflict_words(problem: Problem, names: Sequence[str], short: Mapping[str, 
     needed = ", ".join(f"{name!r} by {amount:.6g}" for name, amount in short.items() if amount > 0)
     what = f"no policy keeps {limits}" if len(names) == 1 else f"no policy keeps all of {limits}"
     return f"Proved infeasible: {what}. Enough to relax: {needed}."
+
+
+def raised(
+    problem: Problem, certificate: Certificate, evaluation: Evaluation, level: str, *, disproof: bool = False
+) -> tuple[Certificate, Evaluation, str]:
+    """A certificate with intervals or fractions behind it, the evaluation to match, and words for what was not reached.
+
+    What that needs is imported for those who ask for it.
+    """
+    from occlp.exact.levels import raise_disproof, raise_level
+
+    if disproof:
+        certificate, words = raise_disproof(problem, certificate, evaluation, level)
+        return certificate, evaluation, words
+    return raise_level(problem, certificate, evaluation, level)
 
 
 def decide(certificate: Certificate, tol: float, atol: float, outcome: Outcome, polished: int) -> tuple[Status, str]:

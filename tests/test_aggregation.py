@@ -14,6 +14,7 @@ from occlp.aggregation import Aggregation, Stalled, bicgstab
 from occlp.chain import occupancy, policy_chain, relative_values
 from occlp.resolvent import Guarded
 from occlp.standard import standardize
+from occlp.sweeps import rows_of
 
 
 def chains(seed, n, width):
@@ -38,7 +39,7 @@ def test_both_solves_are_those_of_dense_algebra(seed, n, rest):
     rng = np.random.default_rng(seed)
     leave = rest * (0.5 + rng.random(n))
     dense_system = system(dense, leave, 1 - rest)
-    solver = Aggregation(sparse.csr_array(dense), leave, discount=1 - rest)
+    solver = Aggregation(rows_of(sparse.csr_array(dense)), leave, discount=1 - rest)
     rhs = rng.standard_normal(n)
     for found, exact in (
         (solver.columns(rhs, reduction=1e-13), np.linalg.solve(dense_system, rhs)),
@@ -46,15 +47,6 @@ def test_both_solves_are_those_of_dense_algebra(seed, n, rest):
     ):
         np.testing.assert_allclose(found, exact, atol=1e-9 * np.abs(exact).max())
     assert not solver.columns(np.zeros(n)).any()
-
-
-def test_rows_may_be_chosen_from_a_larger_matrix():
-    stacked = np.vstack([chains(1, 6, 2), chains(2, 6, 2)])
-    chosen = np.array([0, 7, 2, 9, 10, 5], dtype=np.int32)
-    leave, rhs = np.full(6, 0.1), np.arange(6.0)
-    picked = Aggregation(sparse.csr_array(stacked), leave, discount=0.9, chosen=chosen)
-    exact = np.linalg.solve(system(stacked[chosen], leave, 0.9), rhs)
-    np.testing.assert_allclose(picked.columns(rhs), exact, rtol=1e-8)
 
 
 def ring_of_wells(wells, depth, escape):
@@ -76,7 +68,7 @@ def test_wells_that_are_hardly_left_take_no_more_steps(escape, monkeypatch):
     monkeypatch.setattr(aggregation, "MOST_STEPS", 24)
     dense, rest = ring_of_wells(7, 10, escape), 1e-6
     leave = np.full(70, rest)
-    solver = Aggregation(sparse.csr_array(dense), leave, discount=1 - rest)
+    solver = Aggregation(rows_of(sparse.csr_array(dense)), leave, discount=1 - rest)
     rhs = np.random.default_rng(0).random(70)
     exact = np.linalg.solve(system(dense, leave, 1 - rest), rhs)
     np.testing.assert_allclose(solver.columns(rhs), exact, rtol=1e-7)
@@ -87,7 +79,7 @@ def test_wells_that_are_hardly_left_take_no_more_steps(escape, monkeypatch):
 def test_too_many_basins_make_one(monkeypatch):
     monkeypatch.setattr(aggregation, "LARGEST_SHARE", 1e-3)
     dense = ring_of_wells(3, 4, 1e-2)
-    solver = Aggregation(sparse.csr_array(dense), np.full(12, 0.1), discount=0.9)
+    solver = Aggregation(rows_of(sparse.csr_array(dense)), np.full(12, 0.1), discount=0.9)
     rhs = np.arange(12.0)
     np.testing.assert_allclose(
         solver.columns(rhs), np.linalg.solve(system(dense, np.full(12, 0.1), 0.9), rhs), rtol=1e-8
@@ -98,7 +90,7 @@ def test_what_does_not_converge_is_said_to_stall_and_left_to_other_factors(monke
     monkeypatch.setattr(aggregation, "MOST_STEPS", 2)
     dense = chains(3, 40, 4)
     leave, rhs = np.full(40, 1e-3), np.random.default_rng(1).random(40)
-    solver = Aggregation(sparse.csr_array(dense), leave, discount=0.999)
+    solver = Aggregation(rows_of(sparse.csr_array(dense)), leave, discount=0.999)
     with pytest.raises(Stalled):
         solver.columns(rhs)
 

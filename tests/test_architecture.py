@@ -44,6 +44,7 @@ LAYERS = (
     "resolvent",
     "gains",
     "sweeps",
+    "moves",
     "chain",
     "total",
     "lower_bounds",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
+import pickle
+import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -386,3 +389,34 @@ def test_certificates_are_frozen():
         with pytest.raises(ValueError, match="read-only"):
             getattr(certificate, name)[0] = 0.0
     assert fractions(certificate.values)  # plain doubles
+
+
+def test_the_fingerprint_is_read_when_it_is_asked_for_and_the_problem_let_go():
+    problem = oc.Problem(oc.instances.get("howard-toymaker"))
+    certificate = oc.solve(problem).certificate
+    alive = weakref.ref(problem)
+    expected = oc.Problem(oc.instances.get("howard-toymaker")).fingerprint
+    assert vars(certificate)["fingerprint"] is problem
+    assert pickle.loads(pickle.dumps(certificate)).fingerprint == expected
+    assert certificate.fingerprint == expected
+    del problem
+    gc.collect()
+    assert alive() is None
+    assert dataclasses.replace(certificate, gap=1.0).fingerprint == expected
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        certificate.fingerprint = "other"
+    with pytest.raises(TypeError, match="fingerprint"):
+        oc.Certificate(**{name: value for name, value in vars(certificate).items() if name != "fingerprint"})
+
+
+def test_certificates_say_what_they_prove():
+    mdp = oc.instances.get("machine-repair")
+    certificate = oc.solve(mdp).certificate
+    lines = str(certificate).split("\n  ")
+    assert lines[0].startswith("Certificate (float): the optimum lies between ")
+    assert f"{certificate.lower:.12g} and {certificate.upper:.12g}" in lines[0]
+    assert lines[1:] == ["assuming: double precision, rounding bounded", f"problem {certificate.fingerprint[:12]}"]
+    priced = dataclasses.replace(certificate, multipliers={"budget": 0.25}, violation=1e-9)
+    assert "\n  the policy breaks a constraint by 1e-09\n  prices: budget 0.25\n" in str(priced)
+    assert "broken by 0.5 at least" in str(dataclasses.replace(certificate, infeasible_by=0.5))
+    assert "the total has no bound" in str(dataclasses.replace(certificate, unending=True))

@@ -661,7 +661,7 @@ class TestALyingBackend:
 
         monkeypatch.setattr(cp.Problem, "solve", solve)
         if not polish:
-            monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver: None)
+            monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver, prices: None)
         result = oc.solve(problem, oc.OccupancyProgram("CLARABEL"), check=False)
         assert oc.verify(problem, result)
         if truth is None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from strategies import mdps, mdps_with_policies, policy_tables, sketches
 
 import occlp as oc
-from occlp import aggregation, chain, evaluation, resolvent, sweeps
+from occlp import aggregation, evaluation, moves, resolvent, sweeps
+from occlp.chain import policy_chain, relative_values
 
 REST = st.sampled_from(["1", "1/2", "1/10", "1e-3", "1e-9", "1e-12"])
 
@@ -357,11 +358,11 @@ def force(monkeypatch, route):
 
     limit_to(monkeypatch, route)
     if route != "elimination":
-        monkeypatch.setattr(chain.Elimination, "__init__", closed)
+        monkeypatch.setattr(moves.Elimination, "__init__", closed)
     if route not in ("sparse LU", "iterations"):
-        monkeypatch.setattr(chain.Aggregation, "__init__", closed)
+        monkeypatch.setattr(moves.Aggregation, "__init__", closed)
     if route != "sparse LU":
-        monkeypatch.setattr(chain.Factors, "__init__", closed)
+        monkeypatch.setattr(moves.Factors, "__init__", closed)
 
 
 def mixing_models():
@@ -457,7 +458,7 @@ def test_brackets_enclose_the_exact_objective_on_each_route(data, mdp, route):
     with pytest.MonkeyPatch.context() as patch:
         limit_to(patch, route)
         form = oc.evaluation.formulate(oc.Problem(mdp))
-        bracket = chain.relative_values(chain.policy_chain(form, policy.pair_probabilities))
+        bracket = relative_values(policy_chain(form, policy.pair_probabilities))
     to_user = [Fraction(form.shift) + Fraction(form.scale) * Fraction(end) for end in (bracket.lower, bracket.upper)]
     slack = Fraction(2, 10**16) * Fraction(spread_of(mdp))
     assert to_user[0] - slack <= truth <= to_user[1] + slack
@@ -508,8 +509,7 @@ def test_an_occupancy_that_misses_digits_still_bounds_what_a_policy_earns(seed, 
     off /= off.sum()
     slope = form.rewards + form.term.gradient(exact.pair_occupancy)
     assert abs((off - exact.state_occupancy)[form.states] * probabilities @ slope) > 1e-11  # the error at face value
-    monkeypatch.setattr(chain, "is_banded", lambda *_: False)
-    monkeypatch.setattr(chain, "fits_elimination", lambda n, width: False)
+    limit_to(monkeypatch, "sweeps")
     monkeypatch.setattr(evaluation, "occupancy", lambda _: off)
     found = evaluation.assess(form, probabilities.copy())  # a chain of its own
     assert exact.objective - 1e-12 <= found.lower <= exact.objective

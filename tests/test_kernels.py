@@ -14,9 +14,10 @@ from strategies import mdps, mdps_with_policies
 
 import occlp as oc
 from occlp import parallel
-from occlp.chain import band_order, policy_chain
-from occlp.kernels import backup, elimination, flow, horizon, relaxation, rounds
+from occlp.chain import policy_chain
+from occlp.kernels import backup, elimination, flow, horizon, rounds
 from occlp.kernels import softmax as soft
+from occlp.resolvent import band_order
 from occlp.standard import flow_matrix, standardize
 from occlp.sweeps import to_matrix
 
@@ -589,9 +590,11 @@ def test_improving_in_place_there_and_back_finds_the_optimal_values(form, mdp):
     standard = standardize(oc.Problem(mdp))
     matrix, values = standard.transitions, np.zeros(mdp.n_states)
     rows = (standard.start, matrix.indptr, matrix.indices, matrix.data, standard.rewards, 0.8, standard.rest)
+    rates = either(backup.leaving_rates, form)(*rows[:4], *rows[5:])
+    np.testing.assert_allclose(rates, 1 - 0.8 * mdp.transitions.toarray()[np.arange(mdp.n_pairs), mdp.pairs.states])
     ways = np.arange(mdp.n_states, dtype=np.int32), np.arange(mdp.n_states, dtype=np.int32)[::-1].copy()
     for turn in range(120):
-        either(relaxation.improve_values, form)(ways[turn % 2], *rows, values)
+        either(backup.improve_in_place, form)(ways[turn % 2], *rows, rates, values)
     dense, first = dense_transitions(mdp), standard.start[:-1]
     exact = np.zeros(mdp.n_states)
     for _ in range(200):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import subprocess
+import sys
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -253,7 +255,7 @@ def test_interrupted_runs_return_the_best_so_far(mdp, uniform, best, error, word
 @pytest.mark.parametrize(
     ("error", "words"), [(KeyboardInterrupt(), "the user (Ctrl-C)"), (MemoryError("no"), "a lack of memory")]
 )
-@pytest.mark.parametrize("stage", ["occlp.solving.polisher", "occlp.solving.raise_level"])
+@pytest.mark.parametrize("stage", ["occlp.solving.polisher", "occlp.exact.levels.raise_level"])
 def test_what_comes_after_the_iterations_may_be_interrupted(mdp, best, error, words, stage, monkeypatch):
     """Polishing and raising the level of the certificate: the result that there was stands."""
 
@@ -525,3 +527,15 @@ def test_an_interruption_in_progress_stops_the_run(mdp, uniform):
 
     result = oc.solve(mdp, Endless(uniform), progress=stop)
     assert (result.status, result.iterations) == (oc.Status.LIMIT, 3)
+
+
+def test_a_plain_question_waits_for_no_other_method():
+    """What takes long to import, and is not needed, is not there after a first solve."""
+    code = (
+        "import sys, occlp as oc; oc.solve(oc.instances.get('machine-repair'));"
+        "print([name for name in sys.argv[1:] if name in sys.modules])"
+    )
+    absent = ["scipy.optimize", "scipy.special", "cvxpy", "flint", "pandas", "matplotlib"]
+    absent += [f"occlp.solvers.{name}" for name in ("policy_gradient", "kl_dual", "decomposition", "occupancy_program")]
+    found = subprocess.run([sys.executable, "-c", code, *absent], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -475,7 +475,7 @@ LIES = {
 def test_a_backend_that_lies_is_not_believed(kind, lie, duals, monkeypatch):
     """About the occupancy, or about the duals: bounds stay true, and CERTIFIED is said only where it is so."""
     problem, best = ask(kind, square()), search(kind, "discounted")
-    monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver: None)
+    monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver, prices: None)
 
     def solve(self, *arguments, **options):
         ORIGINAL(self, *arguments, **options)

@@ -14,7 +14,6 @@ from occlp.kernels._jit import kernel
 
 @kernel
 def label_basins(
-    rows: IntArray,
     indptr: IntArray,
     indices: IntArray,
     data: FloatArray,
@@ -26,14 +25,13 @@ def label_basins(
     """Number the cycles that are reached by always making the likeliest move; returns how many, and how many states.
 
     Sets `label` [n] to the number of each state's cycle, `depth` [n] to the moves that lead there, the first entries of
-    `core` [n] to the states on cycles; a state that never moves is one. `following` [n] is room to work in. The row of
-    state s is ``rows[s]`` of the matrix given.
+    `core` [n] to the states on cycles; a state that never moves is one. `following` [n] is room to work in.
     """
     n = len(label)
     for s in range(n):
         most = 0.0
         following[s] = s
-        for e in range(indptr[rows[s]], indptr[rows[s] + 1]):
+        for e in range(indptr[s], indptr[s + 1]):
             if indices[e] != s and data[e] > most:
                 most = data[e]
                 following[s] = indices[e]
@@ -84,7 +82,6 @@ def order_by_depth(depth: IntArray, order: IntArray, position: IntArray) -> None
 
 @kernel
 def gather_moves(
-    rows: IntArray,
     indptr: IntArray,
     indices: IntArray,
     data: FloatArray,
@@ -100,7 +97,7 @@ def gather_moves(
     for i in range(n + 1):
         moves_indptr[i] = 0
     for s in range(n):  # rows are read as they lie in memory: first their lengths, then themselves
-        for e in range(indptr[rows[s]], indptr[rows[s] + 1]):
+        for e in range(indptr[s], indptr[s + 1]):
             if indices[e] != s and data[e] > 0.0:
                 moves_indptr[position[s] + 1] += 1
     for i in range(n):
@@ -108,7 +105,7 @@ def gather_moves(
     for s in range(n):
         found = moves_indptr[position[s]]
         total = 0.0
-        for e in range(indptr[rows[s]], indptr[rows[s] + 1]):
+        for e in range(indptr[s], indptr[s + 1]):
             if indices[e] != s and data[e] > 0.0:
                 weight = discount * data[e]
                 moves_indices[found] = position[indices[e]]
@@ -142,6 +139,25 @@ def relax(
 
 
 @kernel
+def defect(
+    i: int,
+    indptr: IntArray,
+    indices: IntArray,
+    data: FloatArray,
+    rate: FloatArray,
+    rhs: FloatArray,
+    x: FloatArray,
+) -> float:
+    """b − rate · x + Σ m (x' − x) of state i, from differences: what all of x have in common cancels nothing."""
+    here = x[i]
+    total = 0.0
+    for e in range(indptr[i], indptr[i + 1]):
+        total += data[e] * (x[indices[e]] - here)
+    found: float = rhs[i] - rate[i] * here + total
+    return found
+
+
+@kernel
 def defects(
     indptr: IntArray,
     indices: IntArray,
@@ -151,13 +167,9 @@ def defects(
     x: FloatArray,
     out: FloatArray,
 ) -> None:
-    """out = b − rate · x + Σ m (x' − x), from differences: what all of x have in common cancels nothing."""
+    """The defect of every state, into out."""
     for i in range(len(x)):
-        here = x[i]
-        total = 0.0
-        for e in range(indptr[i], indptr[i + 1]):
-            total += data[e] * (x[indices[e]] - here)
-        out[i] = rhs[i] - rate[i] * here + total
+        out[i] = defect(i, indptr, indices, data, rate, rhs, x)
 
 
 @kernel
@@ -201,8 +213,4 @@ def weigh_defects(
     """Add the weighted defects b − Ax of the states `core` to those of their basins, `out`."""
     for place in range(len(core)):
         i = core[place]
-        here = x[i]
-        total = 0.0
-        for e in range(indptr[i], indptr[i + 1]):
-            total += data[e] * (x[indices[e]] - here)
-        out[label[i]] += weights[place] * (rhs[i] - rate[i] * here + total)
+        out[label[i]] += weights[place] * defect(i, indptr, indices, data, rate, rhs, x)

@@ -184,6 +184,34 @@ def summarize(
 
 
 @kernel
+def best_pair(
+    s: int,
+    start: IntArray,
+    indptr: IntArray,
+    indices: IntArray,
+    data: FloatArray,
+    rewards: FloatArray,
+    discount: float,
+    values: FloatArray,
+) -> tuple[int, float]:
+    """The first pair of state s with the largest r + γ Σ p (V' − V), and how large that is."""
+    here = values[s]
+    arg, top = start[s], -np.inf
+    e = indptr[start[s]]
+    for k in range(start[s], start[s + 1]):
+        total = 0.0
+        end = indptr[k + 1]
+        while e < end:
+            total += data[e] * (values[np.uint32(indices[e])] - here)
+            e += 1
+        gain = rewards[k] + discount * total
+        # Written so that nothing branches: which pair is best cannot be foretold.
+        arg = k if gain > top else arg
+        top = gain if gain > top else top
+    return arg, top
+
+
+@kernel
 def improvements(
     first: int,
     last: int,
@@ -200,19 +228,52 @@ def improvements(
 ) -> None:
     """best[s] = max over the pairs k of state s of r + γPV − V; choice[s] the first pair attaining it."""
     for s in range(first, last):
-        here = values[s]
-        top = -np.inf
-        arg = start[s]
-        for k in range(start[s], start[s + 1]):
-            total = 0.0
-            for e in range(indptr[k], indptr[k + 1]):
-                total += data[e] * (values[indices[e]] - here)
-            gain = rewards[k] + discount * total
-            if gain > top:
-                top = gain
-                arg = k
-        best[s] = top - rest * here
+        arg, top = best_pair(s, start, indptr, indices, data, rewards, discount, values)
+        best[s] = top - rest * values[s]
         choice[s] = arg
+
+
+@kernel
+def leaving_rates(
+    start: IntArray,
+    indptr: IntArray,
+    indices: IntArray,
+    data: FloatArray,
+    discount: float,
+    rest: float,
+) -> FloatArray:
+    """1 − γ P(stay) of each pair, summed from what leaves its state, [pairs]."""
+    rates = np.empty(len(indptr) - 1)
+    for s in range(len(start) - 1):
+        for k in range(start[s], start[s + 1]):
+            leaving = 0.0
+            for e in range(indptr[k], indptr[k + 1]):
+                leaving += data[e] if indices[e] != s else 0.0
+            rates[k] = rest + discount * leaving
+    return rates
+
+
+@kernel
+def improve_in_place(
+    order: IntArray,
+    start: IntArray,
+    indptr: IntArray,
+    indices: IntArray,
+    data: FloatArray,
+    rewards: FloatArray,
+    discount: float,
+    rest: float,
+    rates: FloatArray,
+    values: FloatArray,
+) -> None:
+    """One Bellman backup in place, states [S] in this order: each takes its best action and solves its equation alone.
+
+    rates[k] is 1 − γ P(stay); where that is 0, a state is left as it is. A reward of −∞ rules a pair out.
+    """
+    for s in order:
+        arg, top = best_pair(s, start, indptr, indices, data, rewards, discount, values)
+        if rates[arg] > 0.0 and top > -np.inf:
+            values[s] += (top - rest * values[s]) / rates[arg]
 
 
 @kernel

@@ -15,13 +15,15 @@ from occlp.kernels._jit import kernel
 
 
 @kernel
-def within_band(indptr: IntArray, indices: IntArray, width: int) -> bool:
-    """Whether no entry is further than `width` from the diagonal."""
+def bandwidth(indptr: IntArray, indices: IntArray, most: int) -> int:
+    """How far entries are from the diagonal; −1 as soon as one is further than `most`."""
+    width = 0
     for i in range(len(indptr) - 1):
         for e in range(indptr[i], indptr[i + 1]):
-            if abs(indices[e] - i) > width:
-                return False
-    return width >= 0
+            width = max(width, abs(indices[e] - i))
+        if width > most:
+            return -1
+    return width
 
 
 @kernel
@@ -87,9 +89,10 @@ def eliminate(band: FloatArray, leave: FloatArray) -> FloatArray:
     pivots = np.zeros(n)
     for k in range(n):
         last = min(n, k + width + 1)
+        onward = band[k, width + 1 : width + last - k]
         pivot = leave[k]
-        for j in range(k + 1, last):
-            pivot += band[k, j - k + width]
+        for j in range(len(onward)):
+            pivot += onward[j]
         pivots[k] = pivot
         for i in range(k + 1, last):
             factor = band[i, k - i + width]
@@ -98,51 +101,59 @@ def eliminate(band: FloatArray, leave: FloatArray) -> FloatArray:
             factor /= pivot
             band[i, k - i + width] = factor
             leave[i] += factor * leave[k]
-            for j in range(k + 1, last):
-                if j != i:
-                    band[i, j - i + width] += factor * band[k, j - k + width]
+            own = band[i, k - i + width + 1 :]
+            for j in range(len(onward)):  # over the diagonal as well, which nobody reads
+                own[j] += factor * onward[j]
     return pivots
 
 
 @kernel
 def solve_columns(band: FloatArray, pivots: FloatArray, order: IntArray, rhs: FloatArray) -> FloatArray:
-    """x = A⁻¹ b from `eliminate`; subtraction-free for b ≥ 0."""
+    """x = A⁻¹ b from `eliminate`: what b > 0 and b < 0 give is computed apart, without a subtraction."""
     n = len(order)
     width = (band.shape[1] - 1) // 2
-    x = np.empty(n)
+    x = np.empty((n, 2))
     for i in range(n):
-        total = rhs[order[i]]
+        above, below = max(rhs[order[i]], 0.0), max(-rhs[order[i]], 0.0)
         for j in range(max(0, i - width), i):
-            total += band[i, j - i + width] * x[j]
-        x[i] = total
+            above += band[i, j - i + width] * x[j, 0]
+            below += band[i, j - i + width] * x[j, 1]
+        x[i, 0], x[i, 1] = above, below
     for i in range(n - 1, -1, -1):
-        total = x[i]
+        above, below = x[i, 0], x[i, 1]
         for j in range(i + 1, min(n, i + width + 1)):
-            total += band[i, j - i + width] * x[j]
-        x[i] = total / pivots[i]
+            above += band[i, j - i + width] * x[j, 0]
+            below += band[i, j - i + width] * x[j, 1]
+        x[i, 0], x[i, 1] = above / pivots[i], below / pivots[i]
     out = np.empty(n)
     for i in range(n):
-        out[order[i]] = x[i]
+        out[order[i]] = x[i, 0] - x[i, 1]
     return out
 
 
 @kernel
 def solve_rows(band: FloatArray, pivots: FloatArray, order: IntArray, rhs: FloatArray) -> FloatArray:
-    """x = b A⁻¹ (a row vector) from `eliminate`; subtraction-free for b ≥ 0."""
+    """x = b A⁻¹ (a row vector) from `eliminate`, likewise; what a state has is passed on along its row."""
     n = len(order)
     width = (band.shape[1] - 1) // 2
-    x = np.empty(n)
-    for j in range(n):
-        total = rhs[order[j]]
-        for i in range(max(0, j - width), j):
-            total += x[i] * band[i, j - i + width]
-        x[j] = total / pivots[j]
-    for j in range(n - 1, -1, -1):
-        total = x[j]
-        for i in range(j + 1, min(n, j + width + 1)):
-            total += x[i] * band[i, j - i + width]
-        x[j] = total
+    above, below = np.empty(n), np.empty(n)
+    for i in range(n):
+        above[i], below[i] = max(rhs[order[i]], 0.0), max(-rhs[order[i]], 0.0)
+    for i in range(n):
+        above[i] /= pivots[i]
+        below[i] /= pivots[i]
+        last = min(n, i + width + 1)
+        onward = band[i, width + 1 : width + last - i]
+        for j in range(len(onward)):
+            above[i + 1 + j] += above[i] * onward[j]
+            below[i + 1 + j] += below[i] * onward[j]
+    for i in range(n - 1, -1, -1):
+        first = max(0, i - width)
+        back = band[i, first - i + width : width]
+        for j in range(len(back)):
+            above[first + j] += above[i] * back[j]
+            below[first + j] += below[i] * back[j]
     out = np.empty(n)
     for i in range(n):
-        out[order[i]] = x[i]
+        out[order[i]] = above[i] - below[i]
     return out

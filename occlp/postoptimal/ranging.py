@@ -10,6 +10,7 @@ by Newton's method, each step an ordinary MDP. Source: Puterman 2005, section 6.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -73,7 +74,7 @@ class RewardRanging:
         form = self.face.form
         earned = np.zeros(form.n_states)
         earned[form.states[pair]] = self.face.policy.pair_probabilities[pair]
-        self._chain = self._chain.sharing(rewards=earned)  # with the factors found for the pair before
+        self._chain = replace(self._chain, rewards=earned)  # with the factors found for the pair before
         bracket = relative_values(self._chain)
         return bracket.high + bracket.low
 

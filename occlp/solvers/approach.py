@@ -8,11 +8,12 @@ from occlp._typing import FloatArray
 from occlp.chain import Chain, chain_of
 from occlp.kernels import rounds
 from occlp.model import Pairs
+from occlp.moves import Moves
 from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.solvers.slow_rounds import climb
 from occlp.standard import StandardForm
-from occlp.sweeps import SWEEPS, ChosenRows
+from occlp.sweeps import SHARE, SWEEPS, ChosenRows
 
 #: After so many rounds that left more than this share of the spread, others take over.
 SLOW, MOST_SLOW = 0.5, 3
@@ -32,12 +33,12 @@ def approach(form: StandardForm, pairs: Pairs, values: FloatArray, most: int) ->
             break
         slow += spread > SLOW * last
         if slow >= MOST_SLOW:
-            run.values, run.choice = climb(form, run.values, run.choice)
+            run.climb()
             break
-        run.sweep()
+        run.sweep(SHARE * spread)
         changed = run.improve()
     policy = Policy.from_choice(pairs, run.choice)
-    return run.values, policy, chain_of(form, policy, run.rows())
+    return run.values, policy, chain_of(form, policy, run.moves())
 
 
 class _Rounds:
@@ -56,6 +57,7 @@ class _Rounds:
         self._known = np.zeros(form.n_states)
         self._rows = ChosenRows(form, self.choice)
         self._room = np.empty(form.n_states)
+        self._moves: Moves | None = None
 
     def rows(self) -> ChosenRows:
         """The rows of the chosen pairs."""
@@ -63,12 +65,23 @@ class _Rounds:
             self._rows.follow(self.choice)
         return self._rows
 
-    def sweep(self) -> None:
-        """A few sweeps with the chosen pairs; the first one is there already."""
+    def moves(self) -> Moves:
+        """Those of the chosen pairs."""
+        if self._moves is None:
+            self._moves = Moves(self.rows().rows, self.form.discount, self.form.rest)
+        return self._moves
+
+    def climb(self) -> None:
+        """Go on by rounds for chains that mix slowly, to their end."""
+        self.values, self._moves = climb(self.form, self.values, self.rows())
+        self.choice = self._rows.choice
+
+    def sweep(self, target: float) -> None:
+        """A few sweeps with the chosen pairs, until the spread is within the target; the first one is there already."""
         self.values += self.best
         rows = self.rows()
         earned = (rows.rewards, self.form.discount, self.form.rest)
-        rounds.sweep(SWEEPS - 1, 0.0, *rows.rows, *earned, self.values, self._room)
+        rounds.sweep(SWEEPS - 1, target, *rows.rows, *earned, self.values, self._room)
 
     def improve(self) -> bool:
         """One improvement; whether it changed the choice."""

@@ -21,7 +21,7 @@ from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure
 from occlp.solvers.concave_program import program_for
 from occlp.solvers.expansion import expand
 from occlp.solvers.local_model import LocalModel, Response
-from occlp.solvers.policy_iteration import ROUNDS, solve_rewards
+from occlp.solvers.policy_iteration import ROUNDS, solve_rewards, with_rewards
 from occlp.standard import StandardForm
 
 #: Share of the states in which sweeps may disagree with the local model where it is trusted.
@@ -172,9 +172,7 @@ class ColumnGeneration:
         """The policy to evaluate next: of the sweeps, or of the model where they agree; None where it is the last."""
         model = self._model
         weights = np.append(self.weight, -response.mixture.prices)
-        rewards = self._priced(weights)
-        size = float(np.abs(rewards).max()) or 1.0
-        form = replace(self.form, rewards=rewards / size)
+        form, size = with_rewards(self.form, self._priced(weights))
         _, policy, _ = approach(form, self.pairs, weights @ model.values / size, ROUNDS)
         if model.differs(policy.choice, weights) > NEAR * form.n_states:
             return policy

@@ -78,15 +78,15 @@ class LocalModel:
         self.values = np.empty((len(rows), form.n_states))
         self.scores, self.doubts = np.empty((len(rows), form.n_pairs)), np.empty(len(rows))
         for i, row in enumerate(rows):
-            if (near is not None and near.factored) or chain.is_factored:  # sweeps have failed there, or here
-                chain.factor()
+            if (near is not None and near.factored) or chain.moves.is_factored:  # sweeps have failed there, or here
+                chain.moves.factor()
             if i > 0:
                 chain = chain.with_rewards(form, policy.pair_probabilities, row)
             bracket = relative_values(chain, None if near is None else near.values[i])
             self.values[i] = bracket.high + bracket.low
             self.scores[i], error = pair_residuals(form, self.values[i], None, row)
             self.doubts[i] = 4.0 * float(error.max())
-        self.factored = chain.is_factored
+        self.factored = chain.moves.is_factored
         self.bases = form.rest * (self.values @ form.initial)
         return chain
 

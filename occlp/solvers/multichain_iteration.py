@@ -15,11 +15,9 @@ import numpy as np
 from occlp._typing import BoolArray, FloatArray, IntArray
 from occlp.chain import Chain, policy_chain
 from occlp.gains import differing, drifts, snapped, solve_gains
-from occlp.kernels import backup
 from occlp.model import Pairs
-from occlp.parallel import run_rows
 from occlp.policy import Policy
-from occlp.residuals import pair_residuals
+from occlp.residuals import improve, pair_residuals
 from occlp.standard import StandardForm
 
 #: Improvements in gain smaller than this (per probability of reaching other gains, of their range) are rounding.
@@ -126,10 +124,7 @@ def _best(form: StandardForm, scores: FloatArray) -> IntArray:
 def _sweep(form: StandardForm) -> IntArray:
     """The greedy choice after some sweeps of undiscounted value iteration, [S]."""
     values = np.zeros(form.n_states)
-    best, choice = np.empty(form.n_states), np.empty(form.n_states, dtype=np.int32)
-    matrix = form.transitions
-    rows = (form.start, matrix.indptr, matrix.indices, matrix.data, form.rewards, 1.0, 0.0)
     for _ in range(SWEEPS):
-        run_rows(backup.improvements, form.n_states, matrix.nnz, *rows, values, best, choice)
+        best, choice = improve(form, values)
         values = values + best
     return choice

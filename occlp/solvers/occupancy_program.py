@@ -74,6 +74,7 @@ class OccupancyProgram:
     seconds: float | None = None
 
     several_classes: ClassVar[bool] = True
+    is_polished: ClassVar[bool] = True
 
     @property
     def promises_tol(self) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from occlp._typing import BoolArray, FloatArray
+from occlp._typing import BoolArray, FloatArray, frozen
 from occlp.chain import Bracket, policy_chain, relative_values
 from occlp.model import Pairs
 from occlp.policy import Policy
@@ -84,8 +84,7 @@ def solve_rewards(
 
     It begins with a policy, or with values, where one is given.
     """
-    size = float(np.abs(rewards).max()) or 1.0
-    scaled = replace(form, rewards=rewards / size, term=None, concave=())
+    scaled, size = with_rewards(form, rewards)
     begin = None if values is None else values / size
     for policy, bracket in policy_iterations(scaled, pairs, 0 if start is not None else ROUNDS, start, begin):
         if bracket.gain is not None:  # several recurrent classes: the gains come first
@@ -94,6 +93,13 @@ def solve_rewards(
             break
         found = policy, size * bracket.high, size * bracket.low
     return found
+
+
+def with_rewards(form: StandardForm, rewards: FloatArray) -> tuple[StandardForm, float]:
+    """The plain form with other rewards [pairs], divided by their size, and that size."""
+    size = float(np.abs(rewards).max()) or 1.0
+    # Read-only, as those of a form are: kernels need no second version.
+    return replace(form, rewards=frozen(rewards / size), term=None, concave=()), size
 
 
 def improved(

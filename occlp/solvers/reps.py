@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 
 from occlp.errors import InvalidProblem
 from occlp.evaluation import evaluate, formulate
@@ -147,4 +147,4 @@ class _Step:
             if low <= least:
                 return math.exp(least)
             low, high = max(low - math.log(16.0), least), low
-        return math.exp(float(brentq(excess, low, high, xtol=0.1 * BOUND_ACCURACY)) + BOUND_ACCURACY)
+        return math.exp(float(scipy.optimize.brentq(excess, low, high, xtol=0.1 * BOUND_ACCURACY)) + BOUND_ACCURACY)

@@ -1,21 +1,23 @@
 """Rounds for models whose chains mix slowly.
 
-A round evaluates a policy to a digit or so, with iterations on two levels, and improves it in place, state after state,
-there and back: a better place is known far away after one round, however slowly the chain mixes.
+A round evaluates a policy, by elimination where that is cheap and else to a digit or so, and improves it in place,
+state after state, there and back: a better place is known far away after one round, however slowly the chain mixes.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from occlp._typing import FloatArray, IntArray
+from occlp._typing import FloatArray, frozen
 from occlp.aggregation import Aggregation, Stalled
-from occlp.kernels import backup, relaxation
+from occlp.kernels import backup
+from occlp.moves import Moves
 from occlp.residuals import improve
 from occlp.standard import StandardForm
+from occlp.sweeps import ChosenRows
 
-#: Most rounds, and improvements in place of each.
-ROUNDS, PASSES = 100, 4
+#: Most rounds, and improvements in place of each after an evaluation to a digit, and after an exact one.
+ROUNDS, PASSES, EXACT_PASSES = 100, 4, 16
 #: By how much an evaluation makes the residual smaller.
 REDUCTION = 0.03
 #: Evaluations that may stall.
@@ -24,20 +26,22 @@ MOST_STALLED = 2
 LEAST_REST = 1e-7
 
 
-def climb(form: StandardForm, values: FloatArray, choice: IntArray) -> tuple[FloatArray, IntArray]:
-    """Values and their greedy choice, [S] each, after rounds that end when the choice stays the same."""
-    matrix, rest = form.transitions, max(form.rest, LEAST_REST)
+def climb(form: StandardForm, values: FloatArray, chosen: ChosenRows) -> tuple[FloatArray, Moves]:
+    """Values [S] after rounds that end when the choice stays the same, and the moves of their greedy choice.
+
+    The chosen rows follow the choice.
+    """
+    matrix, rest, everywhere = form.transitions, max(form.rest, LEAST_REST), np.arange(form.n_states, dtype=np.int32)
     rows = (form.start, matrix.indptr, matrix.indices, matrix.data)
-    leave, there = np.full(form.n_states, rest), np.arange(form.n_states, dtype=np.int32)
-    ways = there[::-1].copy(), there
-    begin, values, level, stalled = (values, choice), values.copy(), 0.0, 0
+    rates = backup.leaving_rates(*rows, form.discount, rest)
+    ways = everywhere[::-1].copy(), everywhere
+    begin, choice, values, level, stalled = values, chosen.choice, values.copy(), 0.0, 0
     for _ in range(ROUNDS):
-        rho = np.empty(form.n_states)
-        chosen = (choice, matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, rest)
-        backup.policy_sweep(0, form.n_states, *chosen, values, rho)
-        chain = Aggregation(matrix, leave, discount=form.discount, chosen=choice)
+        moves, rho = Moves(chosen.rows, form.discount, rest), np.empty(form.n_states)
+        earned = (chosen.rewards, form.discount, rest)
+        backup.policy_sweep(0, form.n_states, everywhere, *chosen.rows, *earned, values, rho)
         try:
-            values += chain.columns(rho - level, reduction=REDUCTION)
+            values += _evaluate(moves, rho - level)
         except Stalled:
             stalled += 1
             if stalled > MOST_STALLED:
@@ -46,12 +50,24 @@ def climb(form: StandardForm, values: FloatArray, choice: IntArray) -> tuple[Flo
         mean = values.mean()
         values -= mean
         level += rest * mean
-        charged = form.rewards - level
-        for turn in range(PASSES):
-            relaxation.improve_values(ways[turn % 2], *rows, charged, form.discount, rest, values)
-        known, (best, choice) = choice, improve(form, values)
+        charged = frozen(form.rewards - level)
+        for turn in range(EXACT_PASSES if moves.is_banded else PASSES):
+            backup.improve_in_place(ways[turn % 2], *rows, charged, form.discount, rest, rates, values)
+        best, better = improve(form, values)
         if not np.isfinite(best).all():
-            return begin
-        if np.array_equal(choice, known):
+            chosen.follow(choice)
+            return begin, Moves(chosen.rows, form.discount, form.rest)
+        if np.array_equal(better, chosen.choice):
+            if rest == form.rest:
+                return values, moves  # with its factors
             break
-    return values, choice
+        chosen.follow(better)
+    return values, Moves(chosen.rows, form.discount, form.rest)
+
+
+def _evaluate(moves: Moves, rho: FloatArray) -> FloatArray:
+    """What the values of a policy miss by their residual ρ, [S]; raises `Stalled` where no way to tell is cheap."""
+    if moves.is_banded:
+        return moves.resolvent.columns(rho)
+    leave = np.full(moves.n_states, moves.rest)
+    return Aggregation(moves.rows, leave, discount=moves.discount).columns(rho, reduction=REDUCTION)

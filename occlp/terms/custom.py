@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy
 from scipy import sparse
-from scipy.optimize import linprog
 
 from occlp._typing import AnyArray, FloatArray
 from occlp.convex import load_cvxpy
@@ -227,7 +227,7 @@ def _mix(scores: FloatArray, cuts: FloatArray) -> tuple[FloatArray, FloatArray]:
         best[int(np.argmax(scores + cuts[0, :-1]))] = 1.0
         return cuts[0], best
     size = max(float(np.abs(cuts).max()), float(np.abs(scores).max()), 1e-300)
-    answer = linprog(
+    answer = scipy.optimize.linprog(
         np.append(cuts[:, -1] / size, 1.0),
         A_ub=np.column_stack([cuts[:, :-1].T / size, -np.ones(n)]), b_ub=-scores / size,
         A_eq=np.append(np.ones(k), 0.0)[None, :], b_eq=[1.0], bounds=[(0, None)] * k + [(None, None)],

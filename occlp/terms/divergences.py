@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from scipy import sparse
-from scipy.special import logsumexp, rel_entr
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray
 from occlp.convex import load_cvxpy
@@ -129,18 +129,18 @@ class JointTerm(Term):
             return -math.inf
         prior, mass = self.prior[self.support], occupancy[self.support]
         if not self.normalized:
-            return -self.strength * float(rel_entr(mass, prior).sum())
+            return -self.strength * float(scipy.special.rel_entr(mass, prior).sum())
         # Both sum to one, so Σ d0 φ(d/d0) with φ(x) = x log x − x + 1 is the same; its rounding is second order.
         close = np.abs(mass - prior) < 0.5 * prior
         excess = np.where(close, mass - prior, 0.0) / prior
         near = prior * ((1.0 + excess) * np.log1p(excess) - excess)
-        terms = np.where(close, near, rel_entr(mass, prior) - mass + prior)
+        terms = np.where(close, near, scipy.special.rel_entr(mass, prior) - mass + prior)
         return -self.strength * float(terms.sum())
 
     def rounding(self, occupancy: FloatArray) -> float:
         """That of the terms d0 φ(d/d0), and of the prior: its errors count by |d0 − d|."""
         prior, mass = self.prior[self.support], occupancy[self.support]
-        parts = np.abs(rel_entr(mass, prior)) + (np.abs(mass - prior) if self.normalized else 0.0)
+        parts = np.abs(scipy.special.rel_entr(mass, prior)) + (np.abs(mass - prior) if self.normalized else 0.0)
         return 16.0 * EPS * self.strength * float(parts.sum())
 
     def gradient(self, occupancy: FloatArray) -> FloatArray:
@@ -158,7 +158,7 @@ class JointTerm(Term):
             excess = float(prior @ np.expm1(shifted))
             if excess > -0.5:  # strong penalties: nothing is lost by taking the logarithm near one
                 return top + self.strength * math.log1p(excess)
-        return top + self.strength * float(logsumexp(shifted, b=prior))
+        return top + self.strength * float(scipy.special.logsumexp(shifted, b=prior))
 
     def maximizer(self, scores: FloatArray) -> FloatArray:
         """The Gibbs distribution d ∝ d0 exp(q / τ), which attains the bound, [pairs]."""
@@ -220,7 +220,7 @@ class PolicyTerm(Term):
         excess = (probabilities - base) / base
         with np.errstate(divide="ignore", invalid="ignore"):
             near = (1.0 + excess) * np.log1p(excess) - excess
-        far = rel_entr(probabilities, self.base) - probabilities + self.base
+        far = scipy.special.rel_entr(probabilities, self.base) - probabilities + self.base
         terms = np.where(self.support & (np.abs(excess) < 0.5), base * near, far)
         return np.asarray(np.add.reduceat(terms, self.start[:-1]))
 

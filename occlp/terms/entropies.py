@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from scipy import sparse
-from scipy.special import entr, logsumexp
 
 from occlp._typing import AnyArray, FloatArray, IntArray
 from occlp.convex import load_cvxpy
@@ -112,7 +112,7 @@ class StateTerm(Term):
 
     def value(self, occupancy: FloatArray) -> float:
         """τ H(d_S)."""
-        return self.strength * float(entr(np.add.reduceat(occupancy, self.start[:-1])).sum())
+        return self.strength * float(scipy.special.entr(np.add.reduceat(occupancy, self.start[:-1])).sum())
 
     def gradient(self, occupancy: FloatArray) -> FloatArray:
         """−τ (log d(s) + 1) for every pair of the state."""
@@ -121,7 +121,9 @@ class StateTerm(Term):
 
     def bound(self, scores: FloatArray, dual: FloatArray | None = None) -> float:
         """τ log Σ_s exp(max_a q / τ)."""
-        return self.strength * float(logsumexp(np.maximum.reduceat(scores, self.start[:-1]) / self.strength))
+        return self.strength * float(
+            scipy.special.logsumexp(np.maximum.reduceat(scores, self.start[:-1]) / self.strength)
+        )
 
     def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
         """Σ entr(d(s))."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from scipy import sparse
-from scipy.optimize import linprog
 
 from occlp._typing import AnyArray, FloatArray, frozen
 from occlp.arguments import read_list, read_numbers
@@ -293,7 +293,7 @@ def _least_mixture(rows: FloatArray, scores: FloatArray, dual: FloatArray) -> Fl
         if len(pairs) and sums.max() <= sums[pairs].max() + 1e-15 * size:
             break
         pairs = np.union1d(pairs, np.argpartition(-sums, min(count, len(sums) - 1))[: count + 1])
-        answer = linprog(
+        answer = scipy.optimize.linprog(
             np.append(np.zeros(count), 1.0),
             A_ub=np.column_stack([rows[:, pairs].T / size, -np.ones(len(pairs))]), b_ub=-scores[pairs] / size,
             A_eq=np.append(np.ones(count), 0.0)[None, :], b_eq=[1.0], bounds=[(0, None)] * count + [(None, None)],

@@ -14,9 +14,10 @@ from scipy.sparse import csgraph
 from occlp._typing import FloatArray, IntArray
 from occlp.aggregation import Aggregation, Stalled
 from occlp.graph import TransitionGraph, steps_to, transition_graph
-from occlp.kernels import backup, relaxation
+from occlp.kernels import backup
 from occlp.residuals import improve
 from occlp.resolvent import closed_labels
+from occlp.sweeps import rows_of
 from occlp.total.reduction import Reduction
 
 #: Most rounds, and improvements in place of each.
@@ -50,7 +51,7 @@ def approach(
     matrix = form.transitions
     rows = (form.start, matrix.indptr, matrix.indices, matrix.data, rewards, 1.0, 0.0)
     ways = (order, order[::-1].copy()) if circles else (order,)
-    stalled = 0
+    rates, stalled = backup.leaving_rates(*rows[:4], 1.0, 0.0), 0
     for _ in range(ROUNDS):
         if circles:
             try:
@@ -58,7 +59,7 @@ def approach(
             except Stalled:
                 stalled += 1
         for turn in range(PASSES if circles else 1):
-            relaxation.improve_values(ways[turn % 2], *rows, values)
+            backup.improve_in_place(ways[turn % 2], *rows, rates, values)
         known, (best, found) = choice, improve(form, values, rewards)
         if not np.isfinite(best).all():
             return np.where(reduction.fixed, reduction.ends, 0.0), known
@@ -75,7 +76,7 @@ def _correction(reduction: Reduction, rewards: FloatArray, choice: IntArray, val
     backup.policy_sweep(
         0, len(values), choice, matrix.indptr, matrix.indices, matrix.data, rewards, 1.0, 0.0, values, rho
     )
-    chain = Aggregation(matrix, reduction.fixed.astype(np.float64), discount=1.0, chosen=choice)
+    chain = Aggregation(rows_of(matrix[choice]), reduction.fixed.astype(np.float64), discount=1.0)
     return chain.columns(rho, reduction=REDUCTION)
 
 

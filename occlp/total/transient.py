@@ -15,6 +15,7 @@ from occlp._typing import AnyArray, BoolArray, FloatArray
 from occlp.aggregation import Aggregation
 from occlp.kernels.backup import EPS
 from occlp.resolvent import Guarded, Resolvent, band_order, fits_elimination, leaving
+from occlp.sweeps import rows_of
 
 #: Expected steps beyond which sparse LU is not believed, and states up to which elimination then takes its place.
 DOUBTED_STEPS, DOUBTED_STATES = 1e12, 1_500
@@ -121,7 +122,9 @@ class _WithEnd:
         whole = sparse.csr_array(sparse.block_array([[matrix, column], [None, corner]], format="csr"))
         ended = np.append(np.zeros(len(leave)), 1.0)
         self._moves, self._rates = whole, _sums(whole) + ended
-        self._guarded = Guarded(Aggregation(whole, ended, discount=1.0), lambda: leaving(whole, ended, small=False))
+        self._guarded = Guarded(
+            Aggregation(rows_of(whole), ended, discount=1.0), lambda: leaving(whole, ended, small=False)
+        )
 
     def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """A⁻¹ b."""

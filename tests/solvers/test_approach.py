@@ -11,10 +11,10 @@ from strategies import mdps
 import occlp as oc
 from occlp import aggregation
 from occlp.chain import enclose, policy_chain
+from occlp.residuals import improve
 from occlp.solvers import approach as rounds
 from occlp.solvers import slow_rounds
 from occlp.solvers.approach import approach
-from occlp.solvers.slow_rounds import improve
 from occlp.standard import standardize
 
 
@@ -41,18 +41,20 @@ def test_slow_rounds_and_exact_evaluations_find_the_optimum_of_every_kind_of_mod
     assert abs(found.pair_occupancy.sum() - 1) <= 1e-9
 
 
+@pytest.mark.parametrize("most", [6, 12], ids=["elimination", "iterations"])
 @pytest.mark.parametrize("discount", [0.99, 0.9999])
 @pytest.mark.parametrize("name", ["slippery-gridworld", "bumpy-gridworld"])
-def test_few_rounds_bring_a_slow_world_near_its_optimum(name, discount, monkeypatch):
+def test_few_rounds_bring_a_slow_world_near_its_optimum(name, discount, most, monkeypatch):
     mdp = oc.instances.get(name, n=24, discount=discount, seed=2)
     form, counted = standardize(oc.Problem(mdp)), []
-    original = slow_rounds.Aggregation
-    monkeypatch.setattr(
-        slow_rounds, "Aggregation", lambda *given, **more: counted.append(1) or original(*given, **more)
-    )
+    original = slow_rounds._evaluate
+    monkeypatch.setattr(slow_rounds, "_evaluate", lambda *given: counted.append(1) or original(*given))
     monkeypatch.setattr(rounds, "MOST_SLOW", 0)
-    values, policy, _ = approach(form, mdp.pairs, np.zeros(mdp.n_states), 200)
-    assert 0 < len(counted) <= 12
+    if most == 12:
+        slowed(monkeypatch)
+    values, policy, chain = approach(form, mdp.pairs, np.zeros(mdp.n_states), 200)
+    assert 0 < len(counted) <= most
+    assert chain.moves.is_factored == (most == 6)  # the last elimination is kept
     best, _ = improve(form, values)
     bracket = enclose(policy_chain(form, policy.pair_probabilities), values, None)
     optimum = form.from_user(oc.solve(mdp).objective)
@@ -63,15 +65,15 @@ def test_few_rounds_bring_a_slow_world_near_its_optimum(name, discount, monkeypa
 def test_evaluations_that_stall_end_the_rounds(monkeypatch):
     mdp = oc.instances.get("slippery-gridworld", n=12, discount=0.999)
     expected = oc.solve(mdp).objective
+    slowed(monkeypatch)
     monkeypatch.setattr(aggregation, "MOST_STEPS", 0)
-    monkeypatch.setattr(rounds, "MOST_SLOW", 0)
     assert oc.solve(mdp).objective == pytest.approx(expected, rel=1e-9)
 
 
 def test_values_that_overflow_are_not_handed_on(monkeypatch):
     mdp = oc.instances.get("slippery-gridworld", n=6, discount=0.99)
     form = standardize(oc.Problem(mdp))
-    monkeypatch.setattr(rounds, "MOST_SLOW", 0)
+    slowed(monkeypatch)
     monkeypatch.setattr(slow_rounds.Aggregation, "columns", lambda self, rhs, reduction: np.full(len(rhs), np.inf))
     with np.errstate(all="ignore"):
         values, *_ = approach(form, mdp.pairs, np.zeros(36), 200)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import mdps, policy_tables
 
 import occlp as oc
-from occlp import chain, resolvent
+from occlp import moves, resolvent
 from occlp.errors import InvalidProblem, NotCertified
 
 METHODS = [
@@ -63,7 +63,7 @@ def test_large_models_are_swept_and_keep_their_certificates(branching):
     """Garnets mix fast, so nothing is factorised; the audit recomputes the bounds, and the flow must balance."""
     mdp = oc.instances.get("garnet", n_states=600, n_actions=4, branching=branching, seed=branching, discount=0.99)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chain.Chain, "resolvent", property(lambda _: pytest.fail("a chain was factorised")))
+        patch.setattr(moves.Moves, "resolvent", property(lambda _: pytest.fail("a chain was factorised")))
         result = oc.solve(mdp)
     assert oc.verify(mdp, result)
     assert result.gap <= 1e-13

@@ -148,7 +148,7 @@ def test_an_optimum_of_zero():
 @pytest.mark.parametrize("sense", ["maximize", "minimize"])
 def test_backends_reach_their_accuracy_before_anything_is_polished(garnet, backend, sense, monkeypatch):
     """The program itself is right: its answer is near the optimum without the help of policy iteration."""
-    monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver: None)
+    monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver, prices: None)
     problem = oc.Problem(garnet, sense=sense)
     result = oc.solve(problem, oc.OccupancyProgram(backend), check=False)
     assert abs(result.objective - oc.solve(problem).objective) <= 10 * ACCURACY[backend]
@@ -359,7 +359,7 @@ def test_a_backend_that_lies_is_never_believed(kind, lie, polish, monkeypatch):
     """Whatever comes back: bounds stay true, CERTIFIED is only said when it is so, and no foreign error escapes."""
     problem = QUESTIONS[kind]
     if not polish:
-        monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver: None)
+        monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver, prices: None)
 
     def solve(self, *arguments, **options):
         ORIGINAL(self, *arguments, **options)

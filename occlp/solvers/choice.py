@@ -1,0 +1,78 @@
+"""Which method answers a question: the default, refusals, and what polishes an answer.
+
+Methods are imported where they are chosen: a first plain question does not wait for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from occlp.errors import OccupancyError
+from occlp.multichain import components_of, has_several
+from occlp.problem import Problem
+from occlp.solvers.base import Solver
+from occlp.solvers.dynamic_programming import PolicyIteration
+from occlp.solvers.expansion import is_expandable
+from occlp.terms import KL, ConditionalKL, OccupancyEntropy, PolicyEntropy
+
+
+def default_solver(problem: Problem) -> Solver:
+    """The fastest sound method for a problem (docs/how-to-choose.md)."""
+    setting = problem.regularizer or problem.utility
+    if problem.criterion == "total":
+        if not problem.limits:
+            return PolicyIteration()
+    elif setting is None and not problem.all_limits:
+        return PolicyIteration()
+    elif is_expandable(problem):
+        # On average the best mixture may be of classes that no policy combines: an interior point is then nearer.
+        curved = setting is not None or problem.concave_limits
+        if not (has_several(problem) or (curved and problem.criterion == "average")):
+            from occlp.solvers.decomposition import Decomposition
+
+            return Decomposition()
+    elif isinstance(setting, KL | OccupancyEntropy) and not problem.concave_limits:
+        from occlp.solvers.kl_dual import KLDual
+
+        return KLDual()
+    elif isinstance(setting, ConditionalKL | PolicyEntropy) and not problem.all_limits:
+        from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
+
+        return SoftPolicyIteration()
+    from occlp.solvers.occupancy_program import OccupancyProgram
+
+    return OccupancyProgram()
+
+
+def refusal(problem: Problem, solver: Solver) -> str | None:
+    """Why a solver cannot answer a problem, or None; averages that depend on the start are refused to most."""
+    try:
+        reason = solver.unsupported(problem)
+    except OccupancyError:
+        raise
+    except Exception as error:  # a third party's mistake ends its own run only
+        return f"its unsupported() raised {type(error).__name__}: {error}"
+    if reason is not None or not has_several(problem):
+        return reason
+    found = f"the model has {components_of(problem).count} end components, so averages may depend on the start"
+    if problem.regularizer is not None or problem.utility is not None or problem.concave_limits:
+        return f"{found}; regularizers and utilities need one (oc.structure(mdp) shows them), or a discounted question"
+    if not getattr(solver, "several_classes", False):
+        return f"{found}; PolicyIteration and OccupancyProgram answer such questions"
+    return None
+
+
+def polisher(problem: Problem, solver: Solver, multipliers: Mapping[str, float]) -> Solver | None:
+    """The exact method that mends the last digits of a solver of limited accuracy, or None.
+
+    It begins at the prices of the constraints that are known.
+    """
+    if not getattr(solver, "is_polished", False) or (problem.limits and has_several(problem)):
+        return None
+    exact = default_solver(problem)
+    if not getattr(exact, "is_polished", False):
+        return exact
+    from occlp.solvers.face_newton import FaceNewton
+
+    newton = FaceNewton(multipliers=multipliers)
+    return newton if newton.unsupported(problem) is None else None
