@@ -236,8 +236,9 @@ class Tracker(Rows):
             return candidate.kept
         if not candidate.kept:
             return candidate.violation < best.violation
-        doubt = 2.0 * slack_of(candidate.objective, candidate.lower) if prefer else 0.0
-        return candidate.lower > best.lower - doubt
+        if prefer:
+            return candidate.lower >= best.lower - 2.0 * slack_of(candidate.objective, candidate.lower)
+        return candidate.lower > best.lower
 
     def _trust(self, policy: Policy, iterate: Iterate) -> _Candidate | None:
         """Assess a policy of a large model by the occupancy claimed for it, once it is checked; None where it fails."""

@@ -120,6 +120,12 @@ class TestOptimum:
         with pytest.raises(oc.Unsupported, match="bias belongs to the average"):
             oc.solve(mdp.replace(discount=0.5), oc.PolicyIteration(bias=True))
 
+    def test_a_later_policy_of_equal_gain_is_taken(self):
+        # From the last state all gains are 0, to the last digit; only the bias tells the first policy from the best.
+        rows = np.array([[1.0, 0, 0], [0, 0, 1.0], [1.0, 0, 0], [1.0, 0, 0], [0, 0, 1.0]])
+        mdp = oc.MDP.from_pairs([0, 0, 1, 2, 2], [0, 1, 0, 0, 1], rows, [0, 1, 0, -1, 0], initial=2)
+        assert oc.solve(average(mdp), oc.PolicyIteration(bias=True)).bias.tolist() == [1, 1, 0]
+
     @given(drifting_sketches(), SENSES)
     @settings(max_examples=25, deadline=None)
     def test_it_is_the_limit_of_discounted_questions(self, sketch, sense):
