@@ -471,3 +471,11 @@ class TestStructure:
         arrays = [found.component, found.end_component, found.end_component_pairs, found.reachable, found.absorbing]
         arrays += list(vars(found.goal).values())
         assert not any(array.flags.writeable for array in arrays)
+
+
+@pytest.mark.parametrize("n_actions", [1, 255, 256, 300])
+def test_pairs_that_lead_the_same_way_are_one_edge_however_many(n_actions):
+    rows = np.repeat(np.eye(2)[::-1], n_actions, axis=0)
+    graph = g.transition_graph(np.repeat([0, 1], n_actions), sparse.csr_array(rows))
+    union = graph.adjacency(np.ones(2 * n_actions, dtype=bool)).toarray()
+    np.testing.assert_array_equal(union, [[0, 1], [1, 0]])

@@ -99,7 +99,7 @@ class TransitionGraph:
         """The union graph: csr_array [S, S] with an entry where a kept pair may lead from one state to another."""
         used = keep[self.edge_pairs]
         rows, columns = self.edge_states[used], self.indices[used]
-        ones = np.ones(len(rows), dtype=np.int8)
+        ones = np.ones(len(rows), dtype=np.bool_)  # sums of these stay one, however many pairs lead the same way
         return sparse.coo_array((ones, (rows, columns)), shape=(self.n_states, self.n_states)).tocsr()
 
 
