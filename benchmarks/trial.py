@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import occlp as oc
@@ -79,7 +80,7 @@ def _child(pipe: Any, entrant: Entrant, kind: str, problem: oc.Problem, warm: oc
     prepare = entrant.prepare[kind]
     try:
         prepare(warm, accuracy)()
-        before = _peak(resource)
+        before = _forget_peak(resource)
         began = time.perf_counter()
         answer = prepare(problem, accuracy)
         prepared = time.perf_counter() - began
@@ -99,7 +100,17 @@ def _child(pipe: Any, entrant: Entrant, kind: str, problem: oc.Problem, warm: oc
     pipe.send(trial)
 
 
+def _forget_peak(resource: Any) -> float:
+    """Let the peak of memory begin anew, where the system allows it; a fork inherits that of its parent."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak(resource)
+
+
 def _peak(resource: Any) -> float:
-    """Largest resident memory of this process so far, in bytes."""
+    """Largest resident memory of this process since its peak was forgotten, in bytes."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     unit = 1 if os.uname().sysname == "Darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -728,8 +728,6 @@ class TestWhatIsRefused:
             lambda: oc.limit_curve(limited, "even"),
             lambda: oc.mean_variance(floor, 0.1),
             lambda: oc.purify(floor, result),
-            lambda: oc.solve(floor, certify="interval"),
-            lambda: oc.solve(floor, certify="exact"),
             lambda: replace(floor, mdp=machine.replace(discount=None), criterion="total", goal="broken"),
         ):
             with pytest.raises(oc.Unsupported, match=r"'even' \(StateEntropy >= 0\.95\) is concave"):

@@ -210,10 +210,13 @@ class ColumnGeneration:
 
     def _is_closed(self) -> bool:
         """Whether bound and mixture have been equal within rounding for some steps."""
-        doubt = (ROUNDING + self._program.rounding) * float(np.abs(self._bound.weights).sum())
-        near = self._bound.value - self.mixture.level <= doubt
-        self._closed = self._closed + 1 if near else 0
+        self._closed = self._closed + 1 if self.gap <= ROUNDING + self._program.rounding else 0
         return self._closed > MOST_CLOSED
+
+    @property
+    def gap(self) -> float:
+        """What the bound leaves to be gained, as a share of the weights that it is made of."""
+        return (self._bound.value - self.mixture.level) / float(np.abs(self._bound.weights).sum() or 1.0)
 
     @property
     def is_broken(self) -> bool:

@@ -24,6 +24,11 @@ from occlp.standard import StandardForm
 
 #: Violations (rows have size one) below this are not shown before they are gone.
 NEARLY = 1e-6
+#: Gaps (of the weights) above this, and below the last, are closed first in models so small that it costs little.
+CLOSED = 1e-13
+#: Iterates that are held back for that at most, and models that count as small.
+MOST_HELD = 10
+FEW_STATES = 10_000
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,15 @@ class Decomposition:
         """Yield the best mixture after each column."""
         run = ColumnGeneration(formulate(problem), problem.mdp.pairs)
         run.begin(start_policy(problem, start))
+        held = 0
         for _ in range(self.max_columns):
             gained = run.advance()
-            # What is nearly kept would do for the tolerance, but in a step or two it is kept to rounding.
-            if not (gained and run.is_broken and run.mixture.excess < NEARLY):
+            # What is nearly kept would do for the tolerance, but in a step or two it is kept to rounding; and what
+            # is nearly the best is a vertex.
+            nearly_kept = run.is_broken and run.mixture.excess < NEARLY
+            nearly_best = CLOSED < run.gap < NEARLY and held < MOST_HELD and run.form.n_states <= FEW_STATES
+            held += nearly_best
+            if not (gained and (nearly_kept or nearly_best)):
                 yield run.iterate()
             if not gained:
                 return

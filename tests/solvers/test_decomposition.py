@@ -155,3 +155,18 @@ def test_averages_whose_policies_may_have_several_classes(sense, limit):
     assert ours.status in (oc.Status.CERTIFIED, oc.Status.BOUNDED)
     for end in ("upper",) if sense == "maximize" else ("lower",):
         assert getattr(ours.certificate, end) == pytest.approx(getattr(program.certificate, end), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_small_models_are_answered_to_rounding(seed):
+    """Within the tolerance would do; but a vertex randomises in one state at most where there is one limit."""
+    rng = np.random.default_rng(seed)
+    transitions, rewards, wear = rng.dirichlet(np.ones(4), size=(4, 3)), rng.normal(size=(4, 3)), rng.random((4, 3))
+    mdp = oc.MDP.from_arrays(transitions, rewards, discount=0.9, costs={"wear": wear})
+    least = oc.solve(oc.Problem(mdp.replace(rewards=wear), sense="minimize")).objective
+    free = oc.solve(mdp).expected["wear"]
+    problem = oc.Problem(mdp, constraints=[oc.expected("wear") <= 0.5 * (least + free)])
+    result = oc.solve(problem, oc.Decomposition())
+    assert result.gap <= 1e-12 * (1.0 + result.multipliers["wear"])
+    mixed = (result.policy.probabilities > 1e-10).sum(axis=1)
+    assert np.sort(mixed).tolist() == [1, 1, 1, 2]

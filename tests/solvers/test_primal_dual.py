@@ -110,7 +110,7 @@ def test_what_is_learnt_lasts_while_prices_move(estimator):
     """Where policy and prices hardly move, baseline and critic approach the values of the policy."""
     solver = oc.PrimalDualGradient(step_size=1e-9, price_step=1e-9, steps=40, estimator=estimator)
     *_, last = solver.iterate(PROBLEMS["machine"], tol=0, rng=np.random.default_rng(0))
-    learnt, visits = last.state.content[-1]
+    learnt, visits, *_ = last.state.content[-1]
     assert visits.sum() == last.samples
     exact = oc.evaluate(MACHINE, oc.Policy.uniform(MACHINE)).state_values
     np.testing.assert_allclose(learnt, exact, rtol=0.1)
