@@ -57,7 +57,13 @@ def total_scores(
 
 
 def _check_lost(problem: Problem, lost: Any) -> None:
-    """Raise unless no policy reaches the goal almost surely from the states without a value."""
+    """Raise unless no policy reaches the goal almost surely from the states without a value.
+
+    States that no policy comes to have no part in a bound on what is earned from the start.
+    """
+    live = ~problem.goal_states[problem.mdp.pairs.states]
+    if lost.any():
+        lost = lost & forward(problem.mdp, problem.mdp.initial > 0, live)
     if not lost.any():
         return
     if not is_proper(problem):

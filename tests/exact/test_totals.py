@@ -251,3 +251,18 @@ def test_a_policy_that_ends_but_earns_less():
         for policy in (other, mixed):
             with pytest.raises(oc.AuditFailed, match="does not attain"):
                 oc.verify(problem, replace(result, policy=policy))
+
+
+def test_a_total_without_a_bound_where_nobody_comes():
+    """From the last state one could earn 1 for ever before going to the goal; the process begins elsewhere."""
+    rows = np.array([[0, 1.0, 0], [0, 1.0, 0], [0, 0, 1.0], [0, 1.0, 0]])
+    mdp = oc.MDP.from_pairs([0, 1, 2, 2], [0, 0, 0, 1], rows, [5, 0, 1, 0], initial=0)
+    problem = oc.Problem(mdp, criterion="total", goal=[1])
+    result = oc.solve(problem, certify="exact")
+    assert result.certificate.optimum == 5
+    assert oc.verify(problem, result)
+    elsewhere = oc.Problem(mdp.replace(initial=[0.5, 0, 0.5]), criterion="total", goal=[1])
+    with pytest.raises(oc.Unbounded):
+        oc.solve(elsewhere, certify="exact")
+    with pytest.raises(oc.AuditFailed):
+        oc.verify(elsewhere, result)
