@@ -47,13 +47,9 @@ def disprove_exactly(problem: Problem, certificate: Certificate, policy: Policy)
 
 def charged(form: ExactForm, certificate: Certificate) -> tuple[list[Number], Number]:
     """Minus the priced rows of the limits, [pairs], and the priced bounds."""
-    earned, credit = [0 * form.rest] * len(form.rows), 0 * form.rest
-    for limit in form.limits:
-        price = to_rational(certificate.multipliers[limit.name])
-        credit = credit + price * limit.bound
-        if price:
-            earned = [before - price * cost for before, cost in zip(earned, limit.row, strict=True)]
-    return earned, credit
+    zero = 0 * form.rest
+    paid = (to_rational(certificate.multipliers[limit.name]) * limit.bound for limit in form.limits)
+    return form.priced([zero] * len(form.rows), certificate.multipliers), sum(paid, zero)
 
 
 def _multipliers(certificate: Certificate) -> dict[str, Fraction]:

@@ -6,6 +6,7 @@ as integers over one denominator, and the probability of staying is what the oth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -116,6 +117,14 @@ class ExactForm:
         touched = np.zeros(self.n_states, dtype=np.bool_)
         touched[self.graph.pair_states[~idle]] = True
         return touched
+
+    def priced(self, rewards: list[Any], multipliers: Mapping[str, float]) -> list[Any]:
+        """Rewards less the prices of the limits, [pairs]; the doubles are the dyadic rationals that they are."""
+        for limit in self.limits:
+            price = to_rational(multipliers[limit.name])
+            if price:
+                rewards = [before - price * cost for before, cost in zip(rewards, limit.row, strict=True)]
+        return rewards
 
     @property
     def average(self) -> bool:

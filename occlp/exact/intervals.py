@@ -20,7 +20,7 @@ from occlp.exact.form import ExactForm, exact_form
 from occlp.exact.never_rising import best_gains, policy_gains
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.rationals import load_flint, to_rational
+from occlp.rationals import load_flint
 
 #: Bits of the arithmetic: doubles have 53.
 BITS = 256
@@ -106,11 +106,7 @@ def _above(problem: Problem, form: ExactForm, certificate: Certificate) -> Any:
 
 def priced_balls(problem: Problem, form: ExactForm, certificate: Certificate, rewards: list[Any]) -> list[Any]:
     """Rewards less the prices of the limits, [pairs]; those of concave limits weigh their majorants."""
-    arb, out = load_flint().arb, list(rewards)
-    for limit in form.limits:
-        price = to_rational(certificate.multipliers[limit.name])
-        if price:
-            out = [before - price * cost for before, cost in zip(out, limit.row, strict=True)]
+    arb, out = load_flint().arb, form.priced(rewards, certificate.multipliers)
     for name, concave in problem.concave_limits.items():
         price = arb(certificate.multipliers[name])
         if price > 0:

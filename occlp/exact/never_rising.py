@@ -26,10 +26,7 @@ def best_gains(form: ExactForm, certificate: Certificate) -> list[Number]:
     gains = _read(form, certificate.gain_values)
     if max(drifts(form, gains)) <= 0:
         return gains
-    rewards = list(form.rewards)
-    for limit in form.limits:
-        price = to_rational(certificate.multipliers[limit.name])
-        rewards = [before - price * cost for before, cost in zip(rewards, limit.row, strict=True)]
+    rewards = form.priced(form.rewards, certificate.multipliers)
     return optimal_gains(form, rewards, _choice(form, certificate)).gains
 
 
