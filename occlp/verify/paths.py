@@ -103,10 +103,7 @@ def end_components(mdp: Any, usable: Any) -> Any:
     states, usable = mdp.pairs.states, np.asarray(usable).copy()
     rows = np.repeat(np.arange(mdp.n_pairs), np.diff(mdp.transitions.indptr))
     while True:
-        edges = usable[rows] & (mdp.transitions.data > 0)
-        ends = (states[rows[edges]], mdp.transitions.indices[edges])
-        graph = sparse.csr_array((np.ones(len(ends[0])), ends), shape=(mdp.n_states, mdp.n_states))
-        labels = csgraph.connected_components(graph, directed=True, connection="strong")[1]
+        labels = csgraph.connected_components(_edges(mdp, usable), directed=True, connection="strong")[1]
         alive = np.zeros(mdp.n_states, dtype=np.bool_)
         alive[states[usable]] = True
         astray = (labels[mdp.transitions.indices] != labels[states[rows]]) | ~alive[mdp.transitions.indices]
