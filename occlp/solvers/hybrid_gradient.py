@@ -79,8 +79,8 @@ class ScaledProgram:
     """The program of a standard form with rows and columns scaled, and the steps on it."""
 
     def __init__(self, form: StandardForm) -> None:
-        self.form, self.linear = form, len(form.limits.names)
-        rows = [flow_matrix(form), np.ones((1, form.n_pairs))] + ([form.limits.rows] if self.linear else [])
+        self.form, self.flow, self.linear = form, flow_matrix(form), len(form.limits.names)
+        rows = [self.flow, np.ones((1, form.n_pairs))] + ([form.limits.rows] if self.linear else [])
         matrix = sparse.csr_array(sparse.vstack([sparse.csr_array(row) for row in rows]))
         self.matrix, self.of_rows, self.of_columns = _equilibrated(matrix)
         self.transposed = sparse.csr_array(self.matrix.T)
@@ -98,7 +98,7 @@ class ScaledProgram:
         form = self.form
         top = 0.0
         if values.any() or prices.any():
-            top = float((form.rewards - prices @ form.limits.rows - values @ flow_matrix(form)).max())
+            top = float((form.rewards - prices @ form.limits.rows - values @ self.flow).max())
         point = self.point(occupancy / self.of_columns, -np.concatenate([values, [top], prices]) / self.of_rows)
         sizes = _length(self.cost), _length(self.target)
         balance = ratio * (sizes[0] / sizes[1] if min(sizes) > 0 else 1.0)
@@ -134,8 +134,9 @@ class ScaledProgram:
             return now
         best, error = now.point, self.error(now.point, now.balance)
         average = now.average
-        if self.error(average, now.balance) < error:
-            best, error = average, self.error(average, now.balance)
+        of_average = self.error(average, now.balance)
+        if of_average < error:
+            best, error = average, of_average
         enough = error <= SUFFICIENT * now.error or (error <= NECESSARY * now.error and error > now.before)
         if not enough and now.taken < ARTIFICIAL * now.total:
             return replace(now, before=error)
