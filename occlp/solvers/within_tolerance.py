@@ -47,7 +47,7 @@ def _moved_limits(problem: Problem, policy: Policy, tol: float) -> Problem | Non
     above = np.append(form.limits.rows @ occupancy - form.limits.bounds, short[linear:])
     amounts = np.where(short > 0, form.signs * above * form.units, 0.0)
     moved = {
-        name: replace(limit, bound=limit.bound + amounts[form.names.index(name)])
-        for name, limit in problem.all_limits.items()
+        name: replace(limit, bound=limit.bound + amount)
+        for (name, limit), amount in zip(problem.all_limits.items(), amounts, strict=True)
     }
     return replace(problem, constraints=moved)
