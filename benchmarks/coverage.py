@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 #: Files of tests that take the branches of the kernels on models so small that an interpreter will do.
 INTERPRETED = [
-    "tests/test_interpreted.py", "tests/test_kernels.py", "tests/test_graph.py", "tests/test_aggregation.py",
+    "tests/test_interpreted.py", "tests/test_kernels.py", "tests/test_graph.py", "tests/chains/test_aggregation.py",
     "tests/solvers/test_local_model.py",
 ]  # fmt: skip
 

@@ -13,10 +13,10 @@ import numpy as np
 
 import occlp as oc
 from benchmarks import workloads
+from occlp.chains.sweeps import ChosenRows, rows_of
 from occlp.evaluation import formulate
 from occlp.kernels import backup, rounds
 from occlp.standard import StandardForm
-from occlp.sweeps import ChosenRows, rows_of
 
 #: Sweeps a call, fewer than those after which a kernel asks whether it is worth going on.
 SWEEPS = 8

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from occlp._typing import FloatArray, frozen
-from occlp.bounds import UpperBound
+from occlp.bounds.upper import UpperBound
 from occlp.evaluation import Assessment
 from occlp.plain import plain_array, plain_number, plain_table, read_json
 from occlp.problem import Problem

@@ -10,9 +10,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, frozen
-from occlp.chain import Bracket, Chain, occupancy, policy_chain, relative_values
+from occlp.bounds.lower import lower_with_term
+from occlp.chains.chain import Bracket, Chain, occupancy, policy_chain, relative_values
 from occlp.errors import InvalidProblem
-from occlp.lower_bounds import lower_with_term
 from occlp.model import MDP, Pairs
 from occlp.parallel import inner_product
 from occlp.policy import Policy, read_policy

@@ -10,7 +10,7 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.arguments import read_numbers
-from occlp.chain import Chain, occupancy, policy_chain, relative_values
+from occlp.chains.chain import Chain, occupancy, policy_chain, relative_values
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import formulate
 from occlp.model import MDP

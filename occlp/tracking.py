@@ -10,18 +10,18 @@ import numpy as np
 import scipy
 
 from occlp._typing import BoolArray, FloatArray, frozen
-from occlp.bounds import Candidate as BoundCandidate
-from occlp.bounds import UpperBound, best_bound
+from occlp.bounds.averages import Gains, has_several, preferred
+from occlp.bounds.lower import distance_from_claim
+from occlp.bounds.relaxation import Values
+from occlp.bounds.upper import Candidate as BoundCandidate
+from occlp.bounds.upper import UpperBound, best_bound
 from occlp.certificate import allowed_gap, gained_by, rounding_of, slack_of, to_multipliers, to_prices, tolerance_size
-from occlp.chain import Bracket, Chain, enclose, policy_chain
+from occlp.chains.chain import Bracket, Chain, enclose, policy_chain
 from occlp.errors import OccupancyError
 from occlp.evaluation import Assessment, assess, formulate
-from occlp.lower_bounds import distance_from_claim
-from occlp.multichain import Gains, has_several, preferred
 from occlp.parallel import inner_product
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.relaxation import Values
 from occlp.result import HISTORY_ROWS, History, Snapshot
 from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.standard import StandardForm

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from occlp._typing import BoolArray
+from occlp.bounds.averages import has_several
 from occlp.certificate import Certificate, certify, certify_infeasible
 from occlp.evaluation import Assessment, Evaluation, assess, formulate, to_evaluation
 from occlp.model import Pairs
-from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Checkpoint, Result, Status

@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from strategies import mdps, policy_tables, sketches
 
 import occlp as oc
-from occlp.bounds import best_bound, bound_above
+from occlp.bounds.upper import best_bound, bound_above
 from occlp.certificate import certify
 from occlp.evaluation import assess, formulate
 

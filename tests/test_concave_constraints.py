@@ -16,7 +16,7 @@ from scipy.optimize import linprog, minimize
 from scipy.stats import entropy
 
 import occlp as oc
-from occlp.bounds import bound_above
+from occlp.bounds.upper import bound_above
 from occlp.evaluation import assess, formulate
 from occlp.solvers.base import Iterate
 from occlp.solvers.feasibility import DEFAULT, closest, mended

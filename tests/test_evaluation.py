@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from strategies import mdps, mdps_with_policies, policy_tables, sketches
 
 import occlp as oc
-from occlp import aggregation, evaluation, moves, resolvent, sweeps
-from occlp.chain import policy_chain, relative_values
+from occlp import evaluation
+from occlp.chains import aggregation, moves, resolvent, sweeps
+from occlp.chains.chain import policy_chain, relative_values
 
 REST = st.sampled_from(["1", "1/2", "1/10", "1e-3", "1e-9", "1e-12"])
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import mdps_with_policies
 
 import occlp as oc
-from occlp import aggregation, resolvent, sweeps
+from occlp.chains import aggregation, resolvent, sweeps
 from occlp.errors import InvalidProblem, Unsupported
 
 ROUTES = {

@@ -22,7 +22,7 @@ import warnings
 import numpy as np
 
 import occlp as oc
-from occlp import resolvent
+from occlp.chains import resolvent
 
 warnings.simplefilter("error")
 # Numbers of the generator wrap around, which Python's own scalars announce.
@@ -90,7 +90,7 @@ found["structure"] = [str(oc.structure(mdp)) for mdp in (machine, walk, ring, gr
 @pytest.fixture(scope="module")
 def here():
     """What comes out in this process."""
-    from occlp import resolvent
+    from occlp.chains import resolvent
 
     space, work = {}, resolvent.ELIMINATION_WORK
     try:

@@ -14,12 +14,12 @@ from strategies import mdps, mdps_with_policies
 
 import occlp as oc
 from occlp import parallel
-from occlp.chain import policy_chain
+from occlp.chains.chain import policy_chain
+from occlp.chains.resolvent import band_order
+from occlp.chains.sweeps import to_matrix
 from occlp.kernels import backup, elimination, flow, horizon, rounds
 from occlp.kernels import softmax as soft
-from occlp.resolvent import band_order
 from occlp.standard import flow_matrix, standardize
-from occlp.sweeps import to_matrix
 
 FORMS = pytest.mark.parametrize("form", ["compiled", "python"])
 

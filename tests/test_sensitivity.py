@@ -14,7 +14,7 @@ from scipy import sparse
 from strategies import sketches
 
 import occlp as oc
-from occlp.moves import Moves
+from occlp.chains.moves import Moves
 
 SENSES = ("maximize", "minimize")
 

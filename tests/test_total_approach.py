@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import occlp as oc
-from occlp.aggregation import Stalled
+from occlp.chains.aggregation import Stalled
 from occlp.total import improvement, transient
 from occlp.total.approach import approach, first_choice
 from occlp.total.form import formulate_total
@@ -131,7 +131,7 @@ def test_where_iterations_stall_factors_take_over(as_if_large, monkeypatch):
         raise Stalled
 
     exact = oc.solve(corridor(6, 1)).objective
-    monkeypatch.setattr("occlp.aggregation.bicgstab", stalled)
+    monkeypatch.setattr("occlp.chains.aggregation.bicgstab", stalled)
     result = oc.solve(corridor(6, 1))
     assert result.status is oc.Status.CERTIFIED
     assert result.objective == pytest.approx(exact, rel=1e-12)

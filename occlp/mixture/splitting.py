@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray, frozen
-from occlp.chain import occupancy, policy_chain
+from occlp.chains.chain import occupancy, policy_chain
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import Evaluation, formulate
 from occlp.mixture.lottery import Mixture

@@ -17,13 +17,13 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, frozen
-from occlp.bounds import priced
+from occlp.bounds.averages import refuse_several
+from occlp.bounds.upper import priced
 from occlp.certificate import to_prices
-from occlp.chain import occupancy, policy_chain
+from occlp.chains.chain import occupancy, policy_chain
 from occlp.errors import InvalidProblem, NotCertified, Unsupported
 from occlp.evaluation import formulate
 from occlp.model import MDP, Pairs
-from occlp.multichain import refuse_several
 from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave, refuse_total
 from occlp.residuals import pair_residuals

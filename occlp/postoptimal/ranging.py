@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.chain import policy_chain, relative_values
+from occlp.chains.chain import policy_chain, relative_values
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.postoptimal.face import OptimalFace, best_occupancy, policy_occupancy
 from occlp.residuals import pair_residuals

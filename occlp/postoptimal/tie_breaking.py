@@ -15,7 +15,7 @@ import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.certificate import to_multipliers
-from occlp.chain import policy_chain, relative_values
+from occlp.chains.chain import policy_chain, relative_values
 from occlp.constraints import LinearExpression, expected
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import formulate

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.chain import Chain, chain_of
+from occlp.chains.chain import Chain, chain_of
+from occlp.chains.moves import Moves
+from occlp.chains.sweeps import SHARE, SWEEPS, ChosenRows
 from occlp.kernels import rounds
 from occlp.model import Pairs
-from occlp.moves import Moves
 from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.solvers.slow_rounds import climb
 from occlp.standard import StandardForm
-from occlp.sweeps import SHARE, SWEEPS, ChosenRows
 
 #: After so many rounds that left more than this share of the spread, others take over.
 SLOW, MOST_SLOW = 0.5, 3

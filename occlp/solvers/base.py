@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.bounds import UpperBound
+from occlp.bounds.upper import UpperBound
 from occlp.policy import Policy, read_policy
 from occlp.problem import Problem
 from occlp.result import Result

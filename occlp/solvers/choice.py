@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from occlp.bounds.averages import components_of, has_several
 from occlp.errors import OccupancyError
-from occlp.multichain import components_of, has_several
 from occlp.problem import Problem
 from occlp.solvers.base import Solver
 from occlp.solvers.dynamic_programming import PolicyIteration

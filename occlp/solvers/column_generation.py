@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from occlp._typing import AnyArray, FloatArray
-from occlp.bounds import bound_above
+from occlp.bounds.upper import bound_above
 from occlp.certificate import to_multipliers
 from occlp.model import Pairs
 from occlp.policy import Policy

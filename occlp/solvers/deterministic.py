@@ -18,7 +18,7 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import FloatArray, IntArray
-from occlp.bounds import bound_above, priced
+from occlp.bounds.upper import bound_above, priced
 from occlp.certificate import to_prices
 from occlp.convex import load_cvxpy
 from occlp.evaluation import assess, formulate

@@ -13,11 +13,11 @@ from typing import ClassVar
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
-from occlp.chain import policy_chain, relative_values
+from occlp.bounds.averages import has_several
+from occlp.chains.chain import policy_chain, relative_values
 from occlp.errors import InvalidProblem
 from occlp.evaluation import formulate
 from occlp.kernels import backup
-from occlp.multichain import has_several
 from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.problem import Problem

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.bounds import UpperBound, best_bound, bound_above, priced
+from occlp.bounds.relaxation import Values, relaxed
+from occlp.bounds.upper import UpperBound, best_bound, bound_above, priced
 from occlp.certificate import to_prices
 from occlp.constraints import expected
 from occlp.errors import Unsupported
 from occlp.evaluation import assess, formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.relaxation import Values, relaxed
 from occlp.solvers.backends import Backend
 from occlp.solvers.base import InfeasibleProof, Iterate, Solver, SolverFailure
 from occlp.solvers.decomposition import Decomposition

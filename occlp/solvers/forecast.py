@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from occlp.resolvent import inverse, narrow_order
+from occlp.chains.resolvent import inverse, narrow_order
 from occlp.solvers.base import SolverFailure
 from occlp.solvers.scaled_program import support
 from occlp.standard import StandardForm, flow_matrix, transition_graph

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.bounds import priced
+from occlp.bounds.upper import priced
 from occlp.certificate import to_multipliers, to_prices
 from occlp.evaluation import formulate
 from occlp.policy import Policy

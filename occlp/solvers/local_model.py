@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
-from occlp.chain import Chain, occupancy, policy_chain, relative_values
+from occlp.chains.chain import Chain, occupancy, policy_chain, relative_values
 from occlp.kernels import selection
 from occlp.parallel import inner_product
 from occlp.policy import Policy

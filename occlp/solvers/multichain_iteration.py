@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray
-from occlp.chain import Chain, policy_chain
-from occlp.gains import differing, drifts, snapped, solve_gains
+from occlp.chains.chain import Chain, policy_chain
+from occlp.chains.gains import differing, drifts, snapped, solve_gains
 from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.residuals import improve, pair_residuals

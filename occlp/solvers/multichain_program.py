@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from occlp._typing import AnyArray, FloatArray
-from occlp.bounds import priced
+from occlp.bounds.upper import priced
 from occlp.certificate import to_multipliers
 from occlp.convex import load_cvxpy
 from occlp.errors import OccupancyError

@@ -9,8 +9,8 @@ from scipy.linalg.blas import dsyrk, dtrsm
 from scipy.linalg.lapack import dpotrf
 
 from occlp._typing import FloatArray, IntArray
+from occlp.chains.resolvent import inverse
 from occlp.kernels import multifrontal as kernels
-from occlp.resolvent import inverse
 from occlp.solvers.dissection import Dissection
 
 

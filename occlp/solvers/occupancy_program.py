@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from occlp.bounds.averages import has_several
 from occlp.certificate import to_multipliers
 from occlp.convex import load_cvxpy
 from occlp.errors import Unsupported
 from occlp.evaluation import formulate
 from occlp.graph import graph_of, proper_choice
 from occlp.model import MDP
-from occlp.multichain import has_several
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
 from occlp.residuals import pair_residuals

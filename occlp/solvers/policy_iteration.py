@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, frozen
-from occlp.chain import Bracket, policy_chain, relative_values
+from occlp.chains.chain import Bracket, policy_chain, relative_values
 from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.residuals import residuals_of

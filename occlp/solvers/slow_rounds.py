@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from occlp._typing import FloatArray, frozen
-from occlp.aggregation import Aggregation, Stalled
+from occlp.chains.aggregation import Aggregation, Stalled
+from occlp.chains.moves import Moves
+from occlp.chains.sweeps import ChosenRows
 from occlp.kernels import backup
-from occlp.moves import Moves
 from occlp.residuals import improve
 from occlp.standard import StandardForm
-from occlp.sweeps import ChosenRows
 
 #: Most rounds, and improvements in place of each after an evaluation to a digit, and after an exact one.
 ROUNDS, PASSES, EXACT_PASSES = 100, 4, 16

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.bounds import priced
+from occlp.bounds.relaxation import Values
+from occlp.bounds.upper import priced
 from occlp.certificate import to_multipliers, to_prices
-from occlp.chain import Chain, occupancy, policy_chain, relative_values
+from occlp.chains.chain import Chain, occupancy, policy_chain, relative_values
 from occlp.evaluation import formulate
 from occlp.kernels.softmax import relax_soft_values
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.relaxation import Values
 from occlp.residuals import pair_residuals
 from occlp.result import Result
 from occlp.solvers.base import LINEAR_ONLY, Iterate, Start, start_policy

@@ -12,12 +12,12 @@ import numpy as np
 from scipy.sparse import csgraph
 
 from occlp._typing import FloatArray, IntArray
-from occlp.aggregation import Aggregation, Stalled
+from occlp.chains.aggregation import Aggregation, Stalled
+from occlp.chains.resolvent import closed_labels
+from occlp.chains.sweeps import rows_of
 from occlp.graph import TransitionGraph, steps_to, transition_graph
 from occlp.kernels import backup
 from occlp.residuals import improve
-from occlp.resolvent import closed_labels
-from occlp.sweeps import rows_of
 from occlp.total.reduction import Reduction
 
 #: Most rounds, and improvements in place of each.

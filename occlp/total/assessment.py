@@ -11,9 +11,9 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.chain import Chain, policy_chain, reached_from
+from occlp.chains.chain import Chain, policy_chain, reached_from
+from occlp.chains.resolvent import closed_labels
 from occlp.residuals import base_value
-from occlp.resolvent import closed_labels
 from occlp.total.form import TotalForm
 from occlp.total.transient import Transient
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray, IntArray
+from occlp.chains.resolvent import closed_labels
 from occlp.residuals import pair_residuals
-from occlp.resolvent import closed_labels
 from occlp.total.approach import approach
 from occlp.total.assessment import gain_sign
 from occlp.total.reduction import Reduction, greedy, is_proper, reduce

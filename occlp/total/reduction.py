@@ -16,6 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import BoolArray, FloatArray, IntArray, frozen
+from occlp.chains.resolvent import closed_labels
 from occlp.graph import (
     Quotient,
     TransitionGraph,
@@ -26,7 +27,6 @@ from occlp.graph import (
     steps_to,
     transition_graph,
 )
-from occlp.resolvent import closed_labels
 from occlp.standard import StandardForm
 from occlp.total.form import TotalForm
 

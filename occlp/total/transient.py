@@ -12,10 +12,10 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.aggregation import Aggregation
+from occlp.chains.aggregation import Aggregation
+from occlp.chains.resolvent import Guarded, Resolvent, band_order, fits_elimination, leaving
+from occlp.chains.sweeps import rows_of
 from occlp.kernels.backup import EPS
-from occlp.resolvent import Guarded, Resolvent, band_order, fits_elimination, leaving
-from occlp.sweeps import rows_of
 
 #: Expected steps beyond which sparse LU is not believed, and states up to which elimination then takes its place.
 DOUBTED_STEPS, DOUBTED_STATES = 1e12, 1_500

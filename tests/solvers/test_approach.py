@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from strategies import mdps
 
 import occlp as oc
-from occlp import aggregation
-from occlp.chain import enclose, policy_chain
+from occlp.chains import aggregation
+from occlp.chains.chain import enclose, policy_chain
 from occlp.residuals import improve
 from occlp.solvers import approach as rounds
 from occlp.solvers import slow_rounds
@@ -21,7 +21,7 @@ from occlp.standard import standardize
 def slowed(patch):
     """Plain rounds are given up at once, and nothing is eliminated."""
     patch.setattr(rounds, "MOST_SLOW", 0)
-    patch.setattr("occlp.resolvent.ELIMINATION_WORK", -1)
+    patch.setattr("occlp.chains.resolvent.ELIMINATION_WORK", -1)
 
 
 @given(mdps(max_states=6), st.sampled_from([0.0, 0.5, 0.99, 1 - 1e-9]))

@@ -7,8 +7,8 @@ import pytest
 from polytope import best_mixture, random_model, vertices
 
 import occlp as oc
+from occlp.bounds.lower import distance_from_claim
 from occlp.evaluation import formulate
-from occlp.lower_bounds import distance_from_claim
 from occlp.solvers.base import Iterate
 from occlp.tracking import Tracker
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import mdps, policy_tables
 
 import occlp as oc
-from occlp import moves, resolvent
+from occlp.chains import moves, resolvent
 from occlp.errors import InvalidProblem, NotCertified
 
 METHODS = [

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from occlp._typing import BoolArray, FloatArray
+from occlp.bounds.relaxation import steepness
 from occlp.certificate import to_multipliers
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.relaxation import steepness
 from occlp.solvers.base import Iterate
 from occlp.solvers.policy_gradient.estimators import Estimate, Estimator, Exact
 from occlp.solvers.policy_gradient.estimators.base import form_of

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
-from occlp.chain import occupancy, policy_chain, relative_values
+from occlp.chains.chain import occupancy, policy_chain, relative_values
+from occlp.chains.resolvent import Elimination, band_order, fits_elimination
 from occlp.evaluation import formulate
 from occlp.kernels import elimination
 from occlp.problem import Problem
 from occlp.residuals import pair_residuals
-from occlp.resolvent import Elimination, band_order, fits_elimination
 from occlp.solvers.policy_gradient.estimators.base import Estimate, Estimator
 from occlp.standard import StandardForm, transition_graph
 from occlp.total.assessment import assess_total

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from occlp._typing import FloatArray
+from occlp.bounds.relaxation import Slopes, Values, relaxations
 from occlp.kernels.backup import EPS
-from occlp.relaxation import Slopes, Values, relaxations
 from occlp.residuals import PairResiduals, base_value, pair_residuals, residuals_of
 from occlp.standard import StandardForm
 from occlp.terms import Majorant

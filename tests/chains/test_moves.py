@@ -9,11 +9,11 @@ import pytest
 from helpers import dense_chain, random_policy
 
 import occlp as oc
-from occlp.chain import Chain, occupancy, policy_chain, relative_values
+from occlp.chains.chain import Chain, occupancy, policy_chain, relative_values
+from occlp.chains.moves import Moves
+from occlp.chains.resolvent import Elimination, Guarded, Recurrent, natural_width
+from occlp.chains.sweeps import rows_of
 from occlp.evaluation import formulate
-from occlp.moves import Moves
-from occlp.resolvent import Elimination, Guarded, Recurrent, natural_width
-from occlp.sweeps import rows_of
 
 
 def chain_of(mdp, seed=0):
@@ -48,7 +48,7 @@ def test_the_resolvent_is_made_once_and_sweeps_are_then_in_vain():
 
 def test_chains_that_settle_by_sweeps_are_not_called_small(monkeypatch):
     _, chain = chain_of(oc.instances.get("garnet", n_states=60, n_actions=2, branching=5, seed=1, discount=0.9))
-    monkeypatch.setattr("occlp.resolvent.ELIMINATION_WORK", 60 * 59**2)  # not quite dense
+    monkeypatch.setattr("occlp.chains.resolvent.ELIMINATION_WORK", 60 * 59**2)  # not quite dense
     moves = Moves(chain.rows, chain.discount, chain.rest)
     small = moves.is_small
     moves.note_settling()
@@ -70,11 +70,11 @@ def test_elimination_may_take_longer_for_longer_chains(monkeypatch):
     n = 400
     matrix = oc.instances.get("queue-admission", capacity=n - 1).transitions[: 2 * n - 1 : 2]
     rows = rows_of(matrix)
-    monkeypatch.setattr("occlp.resolvent.ELIMINATION_WORK", 4 * n - 1)
+    monkeypatch.setattr("occlp.chains.resolvent.ELIMINATION_WORK", 4 * n - 1)
     assert natural_width(*rows[:2]) == -1
-    monkeypatch.setattr("occlp.resolvent.WORTH", len(rows[1]) // 2)
+    monkeypatch.setattr("occlp.chains.resolvent.WORTH", len(rows[1]) // 2)
     assert natural_width(*rows[:2]) == 1
-    monkeypatch.setattr("occlp.resolvent.ELIMINATION_WORK", -1)
+    monkeypatch.setattr("occlp.chains.resolvent.ELIMINATION_WORK", -1)
     moves = Moves(rows, 0.9, 0.1)
     assert natural_width(*rows[:2]) == -1
     assert isinstance(moves.resolvent, Guarded)

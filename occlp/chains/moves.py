@@ -12,8 +12,8 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import Rows
-from occlp.aggregation import Aggregation
-from occlp.resolvent import (
+from occlp.chains.aggregation import Aggregation
+from occlp.chains.resolvent import (
     Elimination,
     Factors,
     Guarded,
@@ -24,7 +24,7 @@ from occlp.resolvent import (
     fits_elimination,
     natural_width,
 )
-from occlp.sweeps import to_matrix
+from occlp.chains.sweeps import to_matrix
 
 #: Chains of at most so many states, and so many times as long as they are wide, are factored for many right-hand sides.
 FACTORED_STATES, FACTORED_WIDTHS = 300_000, 20

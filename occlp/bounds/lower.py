@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.chain import Bracket, Chain, relative_values
+from occlp.chains.chain import Bracket, Chain, relative_values
 from occlp.kernels.backup import EPS
 from occlp.standard import StandardForm
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import occlp as oc
-from occlp import aggregation
-from occlp.aggregation import Aggregation, Stalled, bicgstab
-from occlp.chain import occupancy, policy_chain, relative_values
-from occlp.resolvent import Guarded
+from occlp.chains import aggregation
+from occlp.chains.aggregation import Aggregation, Stalled, bicgstab
+from occlp.chains.chain import occupancy, policy_chain, relative_values
+from occlp.chains.resolvent import Guarded
+from occlp.chains.sweeps import rows_of
 from occlp.standard import standardize
-from occlp.sweeps import rows_of
 
 
 def chains(seed, n, width):
@@ -122,7 +122,7 @@ def test_values_and_occupancy_of_a_slow_world_are_those_of_elimination(discount,
     form, policy = standardize(oc.Problem(mdp)), oc.solve(mdp).policy
     exact = policy_chain(form, policy.pair_probabilities)
     bracket, mass = relative_values(exact), occupancy(exact)
-    monkeypatch.setattr("occlp.resolvent.ELIMINATION_WORK", -1)
+    monkeypatch.setattr("occlp.chains.resolvent.ELIMINATION_WORK", -1)
     slow = policy_chain(form, policy.pair_probabilities.copy())  # a chain of its own
     assert isinstance(slow.resolvent, Guarded)
     found = relative_values(slow)

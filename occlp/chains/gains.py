@@ -16,13 +16,13 @@ import numpy as np
 from scipy import sparse
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
+from occlp.chains.resolvent import Recurrent
 from occlp.kernels import backup
 from occlp.kernels.backup import EPS
 from occlp.parallel import run_rows
-from occlp.resolvent import Recurrent
 
 if TYPE_CHECKING:
-    from occlp.chain import Chain
+    from occlp.chains.chain import Chain
 
 #: Entries of rows that may be looked at in fractions, where doubles leave a sign open.
 EXACT_ENTRIES = 200_000

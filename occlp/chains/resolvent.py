@@ -16,7 +16,7 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, Rows
-from occlp.aggregation import Aggregation, Stalled
+from occlp.chains.aggregation import Aggregation, Stalled
 from occlp.kernels import elimination
 
 #: Operations (states x bandwidth squared) up to which subtraction-free elimination is used, for chains of up to so many

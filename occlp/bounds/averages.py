@@ -15,15 +15,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray
-from occlp.bounds import UpperBound, priced
+from occlp.bounds.relaxation import Values
+from occlp.bounds.upper import UpperBound, priced
+from occlp.chains.gains import LARGE, SHIFTS, certain_sign, differing, drifts, mean_gain, snapped
 from occlp.errors import Unsupported
-from occlp.gains import LARGE, SHIFTS, certain_sign, differing, drifts, mean_gain, snapped
 from occlp.graph import EndComponents, Quotient, TransitionGraph, collapse, maximal_end_components, transition_graph
 from occlp.kernels import backup
 from occlp.kernels.backup import EPS
 from occlp.parallel import run_rows
 from occlp.problem import Problem
-from occlp.relaxation import Values
 from occlp.residuals import pair_residuals, two_sum
 from occlp.standard import StandardForm
 from occlp.total.transient import Transient

@@ -17,16 +17,10 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from occlp._typing import BoolArray, FloatArray, Rows
-from occlp.errors import Unsupported
-from occlp.gains import bracket_gains
-from occlp.kernels import backup
-from occlp.moves import Moves
-from occlp.parallel import run_rows
-from occlp.policy import Policy
-from occlp.residuals import base_value, two_sum
-from occlp.resolvent import Recurrent, Resolvent
-from occlp.standard import StandardForm
-from occlp.sweeps import (
+from occlp.chains.gains import bracket_gains
+from occlp.chains.moves import Moves
+from occlp.chains.resolvent import Recurrent, Resolvent
+from occlp.chains.sweeps import (
     SWEEP_TARGET,
     ChosenRows,
     Earned,
@@ -34,6 +28,12 @@ from occlp.sweeps import (
     settle_occupancy,
     settle_values,
 )
+from occlp.errors import Unsupported
+from occlp.kernels import backup
+from occlp.parallel import run_rows
+from occlp.policy import Policy
+from occlp.residuals import base_value, two_sum
+from occlp.standard import StandardForm
 
 #: The chains of policies, while somebody holds them.
 _IN_USE: WeakValueDictionary[tuple[int, ...], Chain] = WeakValueDictionary()

@@ -1,0 +1,1 @@
+"""Bounds on every policy from above, on one policy from below, from any values and prices."""
