@@ -300,9 +300,9 @@ def to_total_evaluation(problem: Problem, policy: Policy, found: TotalAssessment
         action_values = np.where(known, here + factor * scores, factor * _unending(total, found.values))
         advantages = np.where(known & finite[base.states], factor * scores, action_values - values[base.states]) + 0.0
     live = ~total.goal[base.states]
-    totals = {name: _total(found.visits[live], cost[live]) for name, cost in mdp.pair_costs.items()}
+    totals = {name: total_of(found.visits[live], cost[live]) for name, cost in mdp.pair_costs.items()}
     plain = base.to_user(found.objective) if problem.objective == "reward" and np.isfinite(found.objective) else None
-    totals = {"reward": _total(found.visits[live], mdp.pair_rewards[live]) if plain is None else plain} | totals
+    totals = {"reward": total_of(found.visits[live], mdp.pair_rewards[live]) if plain is None else plain} | totals
     return Evaluation(
         policy=policy,
         objective=base.to_user(found.objective),
@@ -325,7 +325,7 @@ def _unending(total: TotalForm, values: FloatArray) -> FloatArray:
     return np.where(total.graph.some(np.isnan(values)), np.nan, out)
 
 
-def _total(visits: FloatArray, cost: FloatArray) -> float:
+def total_of(visits: FloatArray, cost: FloatArray) -> float:
     """x·c, where what costs nothing counts for nothing however often it is visited."""
     counted = (cost != 0) & (visits > 0)
     with np.errstate(invalid="ignore"):

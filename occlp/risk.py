@@ -218,11 +218,10 @@ def _cvar(levels: FloatArray, values: FloatArray, occupancy: FloatArray, level: 
 def _corners(normals: FloatArray, bounds: FloatArray) -> FloatArray:
     """Corners of the intersection of half-planes w·z ≤ b, [n, 2]: intersections of two that all others allow."""
     found = []
-    for i in range(len(normals)):
-        for j in range(i):
-            pair = normals[[i, j]]
-            if abs(np.linalg.det(pair)) > 1e-12:
-                corner = np.linalg.solve(pair, bounds[[i, j]])
-                if (normals @ corner <= bounds + 1e-9).all():
-                    found.append(corner)
-    return np.array(found).reshape(-1, 2)
+    for n, normal in enumerate(normals):
+        others = np.flatnonzero(np.abs(normals[:n] @ [normal[1], -normal[0]]) > 1e-12)  # parallel lines do not meet
+        lines = np.stack([normals[others], np.broadcast_to(normal, (len(others), 2))], axis=1)  # [m, 2, 2]
+        ends = np.stack([bounds[others], np.full(len(others), bounds[n])], axis=1)
+        met = np.linalg.solve(lines, ends[:, :, None])[:, :, 0]
+        found.append(met[(met @ normals.T <= bounds + 1e-9).all(axis=1)])
+    return np.concatenate(found)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import occlp as oc
-from occlp.cli import METHODS, app
+from occlp.cli import METHODS, app, main
 
 COLUMNS = {"solver", "status", "objective", "expected_return", "gap", "seconds"}
 
@@ -269,6 +271,8 @@ class TestErrors:
             (["solve", "forest", "--set", "trees=3"], "no parameter 'trees'"),
             (["solve", "forest", "--constraint", "wear 3"], "COST <= NUMBER"),
             (["solve", "forest", "--constraint", "wear <= 3"], "no cost 'wear'"),
+            (["solve", "forest", "--constraint", "wear <= much"], "COST <= NUMBER"),
+            (["solve", "forest", "--save", "/nowhere/a.json"], "/nowhere/a.json"),
             (["compare", "forest", "--methods", "pii"], "Did you mean 'pi'?"),
             (["compare", "forest", "--methods", ""], "there is no method ''"),
             (["compare", "forest", "--methods", "vi", "--backend", "SCS"], "--backend SCS is for the method lp"),
@@ -297,6 +301,52 @@ class TestErrors:
         done = run("compare", "forest", "--methods", "pi", "--report", tmp_path)
         assert done.exit_code == 2
         assert str(tmp_path) in done.stderr
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+class TestTerminal:
+    """In colour and with progress on a terminal, and the same words as in a pipe."""
+
+    @pytest.mark.parametrize(
+        ("words", "progress"),
+        [
+            (["show", "forest"], ""),
+            (["solve", "[red]"], "certified gap"),
+            (["compare", "[red]", "--methods", "pi,vi"], "comparing"),
+        ],
+    )
+    def test_words_and_progress(self, words, progress, tmp_path, monkeypatch):
+        oc.interop.save(oc.instances.get("forest"), tmp_path / "[red].npz")
+        words = [word.replace("[red]", str(tmp_path / "[red].npz")) for word in words]
+        out, err = Terminal(), Terminal()
+        for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "300")):
+            monkeypatch.setenv(name, value)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            app(words, standalone_mode=False)
+        shown, told = (re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()) for stream in (out, err))
+        piped = run(*words)
+        first = re.sub(r"[0-9.]+", "", piped.stdout).split()
+        assert re.sub(r"[0-9.]+", "", shown).split()[:8] == first[:8]
+        assert progress in told
+        assert piped.stderr == ""
+
+    def test_streams_that_cannot_be_told_about_letters(self, monkeypatch):
+        """Those of some editors and notebooks."""
+        out = io.StringIO()
+        monkeypatch.setattr(sys, "argv", ["occlp", "--version"])
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert left.value.code == 0
+        assert out.getvalue() == f"occlp {oc.__version__}\n"
 
 
 class TestProcess:

@@ -251,6 +251,7 @@ class TestErrors:
         methods = {
             "plain": oc.importance_sampling,
             "weighted": lambda d, p: oc.importance_sampling(d, p, weighted=True),
+            "weighted wholes": lambda d, p: oc.importance_sampling(d, p, per_decision=False, weighted=True),
             "robust": oc.doubly_robust,
             "weighted robust": lambda d, p: oc.doubly_robust(d, p, weighted=True),
             "ratio": oc.marginalized_importance_sampling,
@@ -266,10 +267,22 @@ class TestErrors:
             values = np.array([estimate.value for estimate in estimates])
             errors = np.array([estimate.standard_error for estimate in estimates])
             assert errors.mean() == pytest.approx(values.std(), rel=0.25), name
-            cut = 0.7**12 / 0.3 if horizon == 12 and name in ("plain", "weighted") else 0.0
+            cut = 0.7**12 / 0.3 if horizon == 12 and "robust" not in name and name != "ratio" else 0.0
             assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(120) + cut + 0.01, name
             inside = np.mean([low - cut <= truth <= high + cut for low, high in (e.interval() for e in estimates)])
             assert inside > 0.88, name
+
+    def test_weighted_wholes_are_a_ratio_of_sums(self):
+        mdp, rng = chain(), np.random.default_rng(6)
+        acting, judged = random_policy(mdp, rng), random_policy(mdp, rng)
+        sample = oc.rollouts(mdp, acting, n_trajectories=50, horizon=8, rng=0)
+        data, weights = oc.Dataset.from_rollouts(sample, acting), np.ones(50)
+        ratios = judged.pair_probabilities / acting.pair_probabilities
+        for i, t in zip(*np.nonzero(sample.mask), strict=True):
+            weights[i] *= ratios[sample.pair_index[i, t]]
+        found = oc.importance_sampling(data, judged, per_decision=False, weighted=True)
+        assert found.value == pytest.approx(weights @ sample.returns / weights.sum(), rel=1e-12)
+        assert sample.returns.min() <= found.value <= sample.returns.max()
 
     def test_intervals(self):
         mdp = chain()
@@ -419,11 +432,14 @@ class TestRefusals:
             ([(0, 0, 1.0)], r"not \(state, action"),
             ([(0, 5, 1.0, 1)], "no action 5"),
             ([(9, 0, 1.0, 1)], "no state 9"),
+            ([(3, 1, 1.0, 3)], "action 1 in state 3, where it is not admissible"),
+            ([(0, 0, [1.0], 1), (0, 0, [2.0], 1)], "give one number each"),
         ],
     )
     def test_bad_transitions(self, steps, words):
+        mdp = chain(admissible=np.array([[True, True]] * 3 + [[True, False]]))
         with pytest.raises(oc.InvalidProblem, match=words):
-            oc.Dataset.from_transitions(chain(), steps)
+            oc.Dataset.from_transitions(mdp, steps)
 
     def test_bad_trajectories(self):
         mdp = chain()
@@ -459,6 +475,8 @@ class TestRefusals:
             oc.doubly_robust(data, acting, values=np.zeros(3))
         with pytest.raises(oc.InvalidProblem, match="folds"):
             oc.doubly_robust(data, acting, folds=1)
+        with pytest.raises(oc.InvalidProblem, match="the number of trajectories, 50, not 51"):
+            oc.doubly_robust(data, acting, folds=51)
         with pytest.raises(oc.InvalidProblem, match="features="):
             oc.estimate_ratio(data, acting, features=np.ones((3, 1)))
         with pytest.raises(oc.InvalidProblem, match="give one"):

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from helpers import Exact, fractions, permuted
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import mdps
 
 import occlp as oc
+from occlp.pareto.search import chain
 
 #: Deep sea treasure: treasures and the steps to them (Vamplew et al. 2011; convex values by Yang, Sun and
 #: Narasimhan 2019), whose fronts at discount 1 are published in MO-Gymnasium.
@@ -377,6 +379,10 @@ class TestTheFront:
     def test_plot_of_a_single_point(self, tmp_path):
         oc.pareto(one_decision([(1, 1), (2, 0)]), ["reward"], ["c1"]).plot(tmp_path / "point.svg")
 
+    def test_panels_of_five_objectives(self):
+        front = oc.pareto(one_decision(np.eye(5)), maximize=["reward", *(f"c{n}" for n in range(1, 5))], tol=0.5)
+        assert [axes.axison for axes in front.plot().axes] == [True] * 10 + [False] * 2
+
     def test_too_many_panels(self):
         points = np.eye(6)
         front = oc.pareto(one_decision(points), maximize=["reward", *(f"c{n}" for n in range(1, 6))], tol=0.5)
@@ -551,6 +557,12 @@ class TestLimitCurve:
         with pytest.raises(oc.Infeasible, match="much"):
             oc.limit_curve(oc.Problem(oc.instances.get("machine-repair"), constraints=limits), "wear")
 
+    def test_probabilities_of_reaching_have_no_curve(self):
+        mdp = oc.MDP.from_arrays([[[1, 0]], [[0, 1]]], [[0], [0]], costs={"wear": [[1], [0]]}, initial=0)
+        limits = [oc.expected_total("wear") <= 3]
+        with pytest.raises(oc.Unsupported, match="bound by bound"):
+            oc.limit_curve(oc.Problem(mdp, criterion="total", goal=1, objective="reach", constraints=limits), "wear")
+
 
 class TestPath:
     @pytest.fixture
@@ -638,3 +650,26 @@ def test_fronts_and_curves_of_totals():
     assert curve.bounds == pytest.approx([0.0, 2.0])
     assert curve(0.5) == pytest.approx(oc.solve(limited).objective)
     assert curve.prices == pytest.approx([oc.solve(limited).multipliers["wear"]], rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("earned", "error", "words"),
+    [(1, oc.Unbounded, "earns for ever"), (0, oc.Unsupported, "another objective is paid without end")],
+)
+def test_fronts_of_totals_that_never_end(earned, error, words):
+    """State 0 may be kept for ever, at a wear of 1 a step; what that earns decides what is wrong."""
+    mdp = oc.MDP.from_arrays(
+        [[[1, 0], [0, 1]], [[0, 1], [0, 1]]], [[earned, -1], [0, 0]], costs={"wear": [[1, 0], [0, 0]]}, initial=0
+    )
+    with pytest.raises(error, match=words):
+        oc.pareto(oc.Problem(mdp, criterion="total"), ["reward"], ["wear"])
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(-8, 8), st.integers(-8, 8)), min_size=1, max_size=12), st.integers(0, 99))
+def test_the_chain_of_points_is_their_hull(points, seed):
+    """Whatever the points, in any order: exact hulls; and rounding errors in a coordinate add no vertex."""
+    truth = [(float(x), float(y)) for x, y in hull([(Fraction(x), Fraction(y)) for x, y in points])]
+    noise = np.random.default_rng(seed).uniform(-2e-13, 2e-13, (len(points), 2))
+    for table in (np.array(points, dtype=float), np.array(points) + noise):
+        assert [tuple(table[n].round(6)) for n in chain(table)] == truth

@@ -114,6 +114,18 @@ def test_a_limit_on_the_number_of_questions():
     assert answer.lower <= full.value <= answer.upper
 
 
+class Broken:
+    """A solver that gives up at once."""
+
+    promises_tol = True
+
+    def unsupported(self, problem):
+        return None
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        raise ArithmeticError("no answer")
+
+
 def test_mistakes():
     mdp = random_model(0)
     with pytest.raises(oc.InvalidProblem, match="positive under every policy, but it can be -"):
@@ -124,6 +136,8 @@ def test_mistakes():
         oc.maximize_ratio(oc.Problem(mdp, constraints=[oc.expected("wear") <= -1]), "reward", "wear")
     with pytest.raises(oc.InvalidProblem, match="regularizer or utility"):
         oc.maximize_ratio(oc.Problem(mdp, regularizer=oc.PolicyEntropy(1.0)), "reward", "wear")
+    with pytest.raises(oc.NotCertified, match="linear questions failed"):
+        oc.maximize_ratio(mdp, "reward", "wear", solver=Broken())
 
 
 def test_a_constraint_can_make_the_denominator_positive():

@@ -188,6 +188,10 @@ class TestTrajectoryRatio:
         uniform = oc.Policy.uniform(mdp)
         with pytest.raises(oc.InvalidProblem, match="rusty"):
             oc.trajectory_ratio(uniform, uniform, [("rusty", "run")])
+        with pytest.raises(oc.InvalidProblem, match=r"step 1 of the trajectory is \(.*\), not \(state, action\)"):
+            oc.trajectory_ratio(uniform, uniform, [("new", "run"), ("new", "run", 1.0)])
+        with pytest.raises(oc.InvalidProblem, match=r"neither an oc\.Policy nor a result"):
+            oc.trajectory_ratio(mdp, uniform, [])
         lone = stay_or_leave()
         with pytest.raises(oc.InvalidProblem, match="not admissible"):
             oc.trajectory_ratio(oc.Policy.uniform(lone), oc.Policy.uniform(lone), [(1, 1)])

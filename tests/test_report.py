@@ -152,9 +152,11 @@ def test_comparison_table_fits_a_terminal_of_80_columns(table):
 
 def test_comparison_text_names_seeds_of_sampled_methods(table):
     rows = tuple(dataclasses.replace(table.rows[0], seed=seed) for seed in range(2))
-    text = str(dataclasses.replace(table, rows=rows))
-    assert "OccupancyProgram #0" in text
-    assert "OccupancyProgram #1" in text
+    seeds = dataclasses.replace(table, rows=rows)
+    assert "OccupancyProgram #0" in str(seeds)
+    assert "OccupancyProgram #1" in str(seeds)
+    sizes = [line.get_markersize() for line in plot_convergence(seeds).axes[0].lines if line.get_marker() != "None"]
+    assert sizes[1] < sizes[0]  # the other seeds are dots
 
 
 def test_result_text_lists_the_states_with_most_occupancy(table):
@@ -185,6 +187,19 @@ def test_model_facts_of_a_model_without_a_name_or_a_discount():
     assert facts["discount"] is None
     assert facts["source"] is None
     assert "give --discount" in tables.render(tables.model_table(mdp, facts))
+
+
+def test_notes_about_a_model_are_shown():
+    mdp = oc.MDP.from_arrays([[[1.0 - 5e-10]]], [[1.0]], discount=0.5)
+    text = tables.render(tables.model_table(mdp, content.model_facts(mdp, "mine.npz")))
+    assert re.search(r"note +.*5e-10", text)
+
+
+def test_records_stand_in_for_a_frame_where_pandas_is_missing(table, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    frame, records = table.to_frame(), table.to_records()
+    assert frame[:3] == records[:3]
+    assert len(frame) == len(records)
 
 
 # Figures

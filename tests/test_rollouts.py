@@ -302,6 +302,8 @@ class TestHorizons:
             oc.rollouts(undiscounted, oc.Policy.uniform(undiscounted), n_trajectories=1, horizon="geometric")
         with pytest.raises(oc.InvalidProblem, match="needs a terminal state"):
             oc.rollouts(other, oc.Policy.uniform(other), n_trajectories=1, horizon="episode")
+        with pytest.raises(oc.InvalidProblem, match=r"no cost 'rust'; the model has \['wear'\]"):
+            oc.rollouts(other, oc.Policy.uniform(other), n_trajectories=1, horizon=1).costs("rust")
 
 
 class TestReproducibility:

@@ -19,6 +19,7 @@ from scipy.spatial import ConvexHull
 
 from occlp._typing import AnyArray, FloatArray
 from occlp.errors import Infeasible, NotCertified, Unbounded, Unsupported
+from occlp.evaluation import total_of
 from occlp.policy import Policy
 from occlp.problem import Problem, refuse_concave
 from occlp.result import Status
@@ -125,7 +126,7 @@ class Search:
         self.half_spaces.append((weights, upper))
         self._bounds[self._key(weights)] = upper
         self._asked.add(self._key(weights))
-        point = self.gains @ result.pair_occupancy
+        point = np.array([total_of(result.pair_occupancy, gains) for gains in self.gains])
         if not np.isfinite(point).all():
             raise Unsupported(
                 "a policy of the front stays for ever where another objective is paid without end. Give the problem "

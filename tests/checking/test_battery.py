@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import pickle
 from dataclasses import dataclass, field
@@ -222,6 +223,58 @@ class Crashing(Honest):
         raise ZeroDivisionError("in the third party")
 
 
+@dataclass(frozen=True)
+class Fickle(Honest):
+    """Answers the first time it is asked, and not the next."""
+
+    asked: list = field(default_factory=list, compare=False)
+
+    def unsupported(self, problem):
+        self.asked.append(problem)
+        return "not now" if len(self.asked) % 2 else None
+
+
+@dataclass(frozen=True)
+class Bare(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        for iterate in super().iterate(problem, tol=tol, rng=rng, start=start):
+            yield iterate.policy
+
+
+@dataclass(frozen=True)
+class Lost(Honest):
+    """Its policy is one of a model with one more action."""
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        yield oc.Iterate(oc.Policy.uniform(oc.instances.get("frozen-lake")))
+
+
+@dataclass(frozen=True)
+class Inventive(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        for iterate in super().iterate(problem, tol=tol, rng=rng, start=start):
+            yield oc.Iterate(iterate.policy, iterate.values, multipliers={"unheard of": 1.0})
+
+
+@dataclass(frozen=True)
+class Hopeless(Honest):
+    def iterate(self, problem, *, tol, rng, start=None):
+        raise ArithmeticError("no answer")
+        yield
+
+
+@dataclass(frozen=True)
+class Endless(Honest):
+    """Promises the tolerance where no policy keeps the limit, and goes on until it is stopped."""
+
+    def unsupported(self, problem):
+        return None if problem.limits else "it wants limits"
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        while True:
+            yield oc.Iterate(oc.Policy.uniform(problem.mdp))
+
+
 BROKEN = {
     Changeable: "is frozen",
     Unsure: "has the three members",
@@ -238,11 +291,38 @@ BROKEN = {
     Erratic: "follows from its rng",
     Stubborn: "can resume",
     Crashing: "yields iterates",
+    Fickle: "says what it cannot answer",
+    Bare: "yields iterates",
+    Lost: "yields iterates",
+    Inventive: "yields iterates",
+    Hopeless: "ends at the truth",
+    Endless: "ends at the truth",
 }
 
 
-def test_the_honest_one_passes():
+@dataclass(frozen=True)
+class Ready(Honest):
+    """Has all its iterates before it is asked for them: an iterator that cannot be closed."""
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        return iter(list(super().iterate(problem, tol=tol, rng=rng, start=start)))
+
+
+def test_the_honest_ones_pass(few):
     assert oc.check_solver(Honest())
+    assert oc.check_solver(Ready())
+
+
+@pytest.mark.parametrize(("by", "side"), [(-1, "at least"), (1, "at most")])
+def test_an_enclosure_that_misses_the_truth_is_found_out(by, side, monkeypatch):
+    """As no solver can bring that about, the truth is moved."""
+    (plain,) = [question for question in questions() if question.name == "rewards"]
+    moved = dataclasses.replace(plain, optimum=plain.optimum + by)
+    monkeypatch.setattr("occlp.checking.battery.questions", lambda: (moved,))
+    found = {check.check: check for check in oc.check_solver(Honest(), check=False)}
+    for name in ("ends at the truth", "can be stopped", "can resume"):
+        assert found[name].outcome == "failed"
+        assert f"the certificate says {side}" in found[name].message
 
 
 @dataclass(frozen=True)
@@ -275,6 +355,7 @@ def few(monkeypatch):
     names = ("rewards", "an entropy", "a limit that nobody keeps")
     chosen = tuple(question for question in questions() if question.name in names)
     monkeypatch.setattr("occlp.checking.battery.questions", lambda: chosen)
+    monkeypatch.setattr("occlp.checking.battery.LIMIT", oc.Limit(seconds=20.0, iterations=100))
 
 
 def test_methods_that_only_approach_may_end_without_a_proof(few):

@@ -112,6 +112,14 @@ def test_variances_of_endless_trajectories(estimator, horizon):
     assert abs(squares.mean() - found.variance) < 5 * squares.std() / math.sqrt(count)
 
 
+@pytest.mark.parametrize("returns", ["to_go", "total"])
+@pytest.mark.parametrize("horizon", [40, "geometric"])
+def test_variances_that_take_too_long_are_not_known(returns, horizon, monkeypatch):
+    monkeypatch.setattr("occlp.solvers.policy_gradient.variance.MOST_WORK", 1e3)
+    monkeypatch.setattr("occlp.solvers.policy_gradient.variance.MOST_STEPS", 10)
+    assert math.isnan(moments(E.MonteCarlo(horizon=horizon, returns=returns), TERMINAL, WALK).variance)
+
+
 def test_signals_of_ones_own_have_no_recursion():
     class Own(E.MonteCarlo):
         def signals(self, problem, sample, values):
@@ -394,6 +402,11 @@ def test_questions_that_samples_do_not_answer():
             oc.solve(problem, solver)
     with pytest.raises(Unsupported, match="a term besides"):
         oc.gradient_moments(oc.Problem(MDP, utility=oc.StateEntropy()), uniform, E.MonteCarlo())
+    corridor = oc.MDP.from_arrays([[[0.5, 0.5]], [[0, 1]]], [[1], [0]])
+    for horizon, objective in (("geometric", "reward"), (None, "reach")):
+        solver = oc.PolicyGradient(estimator=E.MonteCarlo(horizon=horizon), update=step)
+        with pytest.raises(Unsupported, match="sums of the rewards of whole episodes"):
+            oc.solve(oc.Problem(corridor, criterion="total", goal=1, objective=objective), solver)
 
 
 # Runs --------------------------------------------------------------------------------------------------------

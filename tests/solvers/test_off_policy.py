@@ -68,6 +68,8 @@ def test_data_that_do_not_fit():
         oc.solve(oc.instances.get("kakade-two-state"), solver)
     with pytest.raises(Unsupported, match="a term besides"):
         oc.solve(oc.Problem(MDP, utility=oc.StateEntropy()), solver)
+    with pytest.raises(Unsupported, match="not for the average one"):
+        oc.solve(oc.Problem(MDP.replace(discount=None), criterion="average"), solver)
     with pytest.raises(InvalidProblem, match=r"needs an oc\.Dataset"):
         oc.estimators.OffPolicy([1, 2])
     with pytest.raises(InvalidProblem, match="'ratio', 'per_decision'"):

@@ -87,6 +87,7 @@ def test_derivatives_are_those_of_finite_differences(name):
         np.testing.assert_allclose(pi * score, quotient, atol=1e-9)
         assert family.pullback(pairs, theta, slopes) @ direction == pytest.approx(slopes @ quotient, abs=1e-9)
         np.testing.assert_allclose(np.add.reduceat(pi * score, pairs.start[:-1]), 0.0, atol=1e-12)
+    assert not family.score(pairs, theta, np.zeros(len(theta))).any()  # no step, no change
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -96,17 +96,20 @@ def test_natural_gradients_are_the_compatible_fit():
     np.testing.assert_allclose(moved.pair_probabilities, expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize("family", [LINEAR, oc.parametrizations.Softmax()], ids=["features", "tabular"])
 @pytest.mark.parametrize("fisher", ["expected", "sampled"])
-def test_sampled_fisher_matrices_are_those_of_the_visits(fisher):
+def test_sampled_fisher_matrices_are_those_of_the_visits(fisher, family):
     """Masses that are not the policy's: Σ m z zᵀ as they are, or with the actions' mean taken by the policy."""
-    rng, theta = np.random.default_rng(4), np.array([0.3, -0.2, 0.5, 0.1])
-    pi, score = LINEAR.probabilities(MDP.pairs, theta), scores_of(LINEAR, theta)
+    rng = np.random.default_rng(4)
+    theta = np.array([0.3, -0.2, 0.5, 0.1]) if family is LINEAR else rng.normal(size=18)
+    pi, score = family.probabilities(MDP.pairs, theta), scores_of(family, theta)
     masses, slopes = rng.random(18), rng.normal(size=18)
     weights = masses if fisher == "sampled" else np.add.reduceat(masses, MDP.pair_start[:-1])[MDP.pairs.states] * pi
-    landscape = oc.updates.Landscape(form_of(oc.Problem(MDP)), MDP.pairs, LINEAR, None, is_sampled=True)
+    landscape = oc.updates.Landscape(form_of(oc.Problem(MDP)), MDP.pairs, family, None, is_sampled=True)
     position = oc.updates.Position(theta, Estimate(slopes, slopes, masses))
-    expected = np.linalg.solve(score.T @ (weights[:, None] * score), score.T @ (pi * slopes))
-    np.testing.assert_allclose(natural_direction(landscape, position, fisher, 0.0), expected, rtol=1e-7)
+    expected = np.linalg.pinv(score.T @ (weights[:, None] * score), rcond=1e-12) @ score.T @ (pi * slopes)
+    found = natural_direction(landscape, position, fisher, 0.0)
+    np.testing.assert_allclose(score @ found, score @ expected, rtol=1e-6)  # tabular logits have a constant a state
 
 
 def test_damping_shortens_the_step():
@@ -185,6 +188,35 @@ def test_growing_steps_converge_linearly():
     for k, loss in enumerate(losses):
         assert loss <= (1 - 1 / theta) ** k * (losses[0] + distance / (eta * (theta - 1))) + 1e-12
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_searches_of_mirror_steps_never_go_down():
+    """Towards an even distribution over the states: steps that grow tenfold have to be taken back again and again."""
+    problem = oc.Problem(MDP, utility=oc.StateEntropy())
+    path = policies_of(oc.PolicyGradient(update=oc.updates.MirrorStep(growth=10.0), steps=40), problem)
+    values = [oc.evaluate(problem, policy).objective for policy in path]
+    assert (np.diff(values) > 0).all()
+    assert oc.solve(problem, tol=1e-6).objective - values[-1] < 1e-3
+
+
+NOTHING_TO_GAIN = [
+    oc.updates.GradientStep(),
+    oc.updates.NaturalStep(),
+    oc.updates.MirrorStep(),
+    oc.updates.TrustRegion(),
+]
+
+
+@pytest.mark.parametrize("update", NOTHING_TO_GAIN, ids=lambda update: type(update).__name__)
+def test_where_nothing_is_gained_runs_end(update):
+    """Exact ones at once; a sampled trust region stays where it is, as other batches may bring news."""
+    problem = oc.Problem(MDP.replace(rewards=np.zeros(18)))
+    assert len(policies_of(oc.PolicyGradient(update=update, steps=5), problem)) == 1
+    if isinstance(update, oc.updates.TrustRegion):
+        sampled = oc.PolicyGradient(estimator=oc.estimators.MonteCarlo(horizon=5), update=update, steps=3)
+        path = policies_of(sampled, problem)
+        assert len(path) == 4
+        assert (path[-1].pair_probabilities == path[0].pair_probabilities).all()
 
 
 # Trust regions -----------------------------------------------------------------------------------------------
