@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Files of tests that take the branches of the kernels on models so small that an interpreter will do.
 INTERPRETED = [
     "tests/test_interpreted.py", "tests/test_kernels.py", "tests/test_graph.py", "tests/chains/test_aggregation.py",
-    "tests/solvers/test_local_model.py",
+    "tests/solvers/test_local_model.py", "tests/solvers/test_multifrontal.py",
 ]  # fmt: skip
 
 

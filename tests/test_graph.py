@@ -219,6 +219,15 @@ class TestNestedComponents:
         assert found.count == n + 1 == labels.max() + 1
         assert (found.pairs == alive).all()
 
+    def test_many_pairs_that_slip_at_once(self):
+        """Every state of a ring has a way on that may end in the sink: too many to be searched from one by one."""
+        n = 70
+        ways = [(s, [(s + 1) % n]) for s in range(n)] + [(s, [(s + 1) % n, n]) for s in range(n)]
+        found = g.maximal_end_components(rows_graph([*ways, (n, [n])], n + 1))
+        assert found.pairs.tolist() == [True] * n + [False] * n + [True]
+        assert (found.component == np.append(np.full(n, found.component[0]), found.component[n])).all()
+        assert found.count == 2
+
     @pytest.mark.bad_input(46)
     def test_a_hundred_thousand_states(self):
         """Whole rounds would take 33,000 passes; so deep a corridor would exhaust any recursion."""

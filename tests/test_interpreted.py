@@ -47,6 +47,11 @@ for horizon in (7, "geometric"):
     found[f"paths {horizon}"] = [paths.flat_pairs.tolist(), paths.lengths.tolist(), paths.next_states.tolist()]
 episodes = oc.rollouts(walk, oc.Policy.uniform(walk), n_trajectories=9, horizon="episode", terminal=[3], rng=2)
 found["episodes"] = [episodes.flat_pairs.tolist(), episodes.lengths.tolist()]
+many = {"n_trajectories": 300, "horizon": 20, "rng": 4}  # more than are under way at once
+logged = oc.rollouts(walk, oc.Policy.uniform(walk), terminal=[3], **many)
+found["many episodes"] = [logged.flat_pairs.tolist(), logged.lengths.tolist()]
+summed = oc.rollout_totals(walk, oc.Policy.uniform(walk), terminal=[3], **many)
+found["sums alone"] = [summed.totals["reward"].tolist(), summed.counts.tolist()]
 lottery = oc.mixture(garnet, uniform)
 found["lottery"] = oc.rollouts(garnet, lottery, n_trajectories=6, horizon=4, rng=3).flat_pairs.tolist()
 

@@ -425,6 +425,25 @@ def test_induction_goes_back_in_time(form, mdp, steps, seed):
     found = [Fraction(x) + Fraction(offset[0]) + Fraction(offset[1]) for x in h.tolist()]
     assert max(abs(x - y) for x, y in zip(found, truth, strict=True)) <= Fraction(offset[2])
     assert offset[2] < 1e-11
+    alone, again = last - last[0], np.array([last[0], 0.0, 2.0**-52 * np.abs(last - last[0]).max()])
+    nothing = np.empty((0, mdp.n_states)), np.empty((0, mdp.n_states), dtype=np.int32)
+    plain(
+        steps, mdp.pair_start, *rows_of(mdp), mdp.pair_rewards, mdp.discount, growth,
+        alone, np.empty(mdp.n_states), again, *nothing,
+    )  # fmt: skip
+    np.testing.assert_array_equal(alone, h)  # what is not kept changes nothing
+    np.testing.assert_array_equal(again, offset)
+
+
+@FORMS
+def test_nothing_is_lost_where_nothing_is_earned(form):
+    mdp = oc.MDP.from_arrays(np.eye(2)[:, None], [0.0, 0.0], discount=0.5)
+    h, offset = np.zeros(2), np.zeros(3)
+    kept = np.empty((0, 2)), np.empty((0, 2), dtype=np.int32)
+    rows = (mdp.pair_start, *rows_of(mdp), mdp.pair_rewards)
+    either(horizon.induce, form)(5, *rows, 0.5, 0.6, h, np.empty(2), offset, *kept)
+    assert h.tolist() == [0, 0]
+    assert offset.tolist() == [0, 0, 0]
 
 
 @FORMS
@@ -479,6 +498,7 @@ def test_sweeps_give_slow_chains_up_early(form):
     done, left = either(rounds.spread_mass, form)(600, 1e-14, *rows, 0.9999, 1e-4, initial, mass)
     assert done <= 4 * rounds.LOOK
     assert left > 1e-6
+    assert either(rounds.spread_mass, form)(3, 1e-14, *rows, 0.9999, 1e-4, initial, initial.copy())[0] == 3
 
 
 @FORMS
@@ -603,15 +623,33 @@ def test_improving_in_place_there_and_back_finds_the_optimal_values(form, mdp):
 
 
 @FORMS
+def test_states_that_cannot_be_improved_alone_are_left_as_they_are(form):
+    """Without discount: one that is never left, one whose only pair is ruled out, and one that leads to the first."""
+    mdp = oc.MDP.from_arrays(np.eye(3)[[0, 0, 0]][:, None], np.zeros(3))
+    rows = (mdp.pair_start, *rows_of(mdp))
+    values, rates = np.array([5.0, 7.0, 9.0]), np.array([0.0, 1.0, 1.0])
+    order = np.arange(3, dtype=np.int32)
+    either(backup.improve_in_place, form)(order, *rows, np.array([1.0, -np.inf, 2.0]), 1.0, 0.0, rates, values)
+    assert values.tolist() == [5, 7, 7]
+    soft_values, base = np.array([5.0, 7.0, 9.0]), np.ones(3)
+    either(soft.relax_soft_values, form)(1, *rows, np.array([1.0, 1.0, 2.0]), base, 1.0, 1.0, 0.0, 0.0, soft_values)
+    assert soft_values.tolist() == [5, 6, 7]
+
+
+@FORMS
 @given(mdps(max_states=4), st.integers(0, 10**6), st.sampled_from([0.01, 1.0]))
 @settings(max_examples=20)
 def test_soft_sweeps_lead_to_the_soft_bellman_equation(form, mdp, seed, strength):
     """V = τ log Σ_a base exp((r − λ + γPV) / τ), which the sweeps contract to for any level λ."""
     rng = np.random.default_rng(seed)
-    base, level, values = random_policy(mdp, rng).pair_probabilities, float(rng.normal()), np.zeros(mdp.n_states)
+    base, level, values = random_policy(mdp, rng).pair_probabilities.copy(), float(rng.normal()), np.zeros(mdp.n_states)
+    left_out = rng.random(mdp.n_pairs) < 0.3
+    left_out[mdp.pair_start[:-1]] = False
+    base[left_out] = 0.0
     rows = (mdp.pair_start, *rows_of(mdp), mdp.pair_rewards, base, strength, mdp.discount, 1 - mdp.discount, level)
     either(soft.relax_soft_values, form)(40 + round(40 / (1 - mdp.discount)), *rows, values)
     ahead = mdp.pair_rewards + mdp.discount * (dense_transitions(mdp) @ values) - values[mdp.pairs.states]
+    ahead[left_out] = -np.inf
     top = np.maximum.reduceat(ahead, mdp.pair_start[:-1])
     weights = base * np.exp((ahead - top[mdp.pairs.states]) / strength)
     residual = top + strength * np.log(np.add.reduceat(weights, mdp.pair_start[:-1]))

@@ -271,12 +271,7 @@ def components(p: Partition, c: int, index: IntArray, low: IntArray) -> AnyArray
 
 @kernel
 def split_whole(p: Partition, c: int, index: IntArray, low: IntArray) -> None:
-    """Split a part into its strongly connected components, and cut what joins them."""
-    s = p.head[c]
-    while s >= 0:
-        p.lost[s] = 0
-        s = p.after[s]
-    p.head[c] = -1
+    """Split a part, with nothing on its list, into its strongly connected components, and cut what joins them."""
     borders = components(p, c, index, low)
     for i in range(len(borders) - 1):
         new = c

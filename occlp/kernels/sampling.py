@@ -79,22 +79,18 @@ def count_outcomes(
     last: int,
     start: IntArray,
     indptr: IntArray,
-    indices: IntArray,
-    data: FloatArray,
     probabilities: FloatArray,
     ended: BoolArray,
     out: AnyArray,
 ) -> None:
-    """out[s] = number of outcomes of positive probability; none where the trajectory has ended."""
+    """out[s] = number of outcomes of the pairs that are taken; none where the trajectory has ended."""
     for s in range(first, last):
         out[s] = 0
         if ended[s]:
             continue
         for k in range(start[s], start[s + 1]):
             if probabilities[k] > 0:
-                for e in range(indptr[k], indptr[k + 1]):
-                    if data[e] > 0:
-                        out[s] += 1
+                out[s] += indptr[k + 1] - indptr[k]
 
 
 @kernel
@@ -143,7 +139,10 @@ def fill_tables(
     bits: int,
     records: AnyArray,
 ) -> None:
-    """Write the records of states first..last−1; `offset` is added to every state (copies of a model)."""
+    """Write the records of states first..last−1; `offset` is added to every state (copies of a model).
+
+    Probabilities `data` are positive; rows need not sum to one.
+    """
     most = 1
     for s in range(first, last):
         most = max(most, int(heads[s, SIZE]))
@@ -158,14 +157,13 @@ def fill_tables(
             if probabilities[k] > 0:
                 row = 0.0
                 for e in range(indptr[k], indptr[k + 1]):
-                    row += max(data[e], 0.0)
+                    row += data[e]
                 share = probabilities[k] / row
                 for e in range(indptr[k], indptr[k + 1]):
-                    if data[e] > 0:
-                        weights[size] = share * data[e]
-                        target = np.uint64(offset + indices[e]) << np.uint64(bits)
-                        outcomes[size] = target | np.uint64(k - start[s])
-                        size += 1
+                    weights[size] = share * data[e]
+                    target = np.uint64(offset + indices[e]) << np.uint64(bits)
+                    outcomes[size] = target | np.uint64(k - start[s])
+                    size += 1
         fill_table(weights, outcomes, queue, size, int(heads[s, BEGIN]), records)
 
 

@@ -88,10 +88,9 @@ class Sampler:
                 f"sampling packs a state and an action into 32 bits; {n_states} states, {1 << bits} actions and "
                 f"{len(policies)} policies are too many for it."
             )
-        rows = (self.start, matrix.indptr, matrix.indices, matrix.data)
         sizes = np.zeros((len(policies), n_states), dtype=np.int64)
         for size, policy in zip(sizes, policies, strict=True):
-            run_rows(sampling.count_outcomes, n_states, matrix.nnz, *rows, policy, self.ended, size)
+            run_rows(sampling.count_outcomes, n_states, matrix.nnz, self.start, matrix.indptr, policy, self.ended, size)
         begin = np.concatenate([[0], np.cumsum(sizes)])
         if begin[-1] > np.iinfo(np.int32).max:
             raise Unsupported(f"sampling tables hold at most 2^31 outcomes; these have {begin[-1]}.")
@@ -99,6 +98,7 @@ class Sampler:
         heads[..., sampling.BEGIN], heads[..., sampling.SIZE] = begin[:-1].reshape(sizes.shape), sizes
         heads[..., sampling.PAIR] = self.start[:-1]
         records = np.empty(2 * begin[-1], dtype=np.uint64)
+        rows = (self.start, matrix.indptr, matrix.indices, matrix.data)
         for c, policy in enumerate(policies):
             where = (heads[c], c * n_states, bits, records)
             run_rows(sampling.fill_tables, n_states, matrix.nnz, *rows, policy, *where)
