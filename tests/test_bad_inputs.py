@@ -19,7 +19,7 @@ from scipy import sparse
 from strategies import sketches
 
 from occlp.errors import InvalidModel, ModelWarning, OccupancyError
-from occlp.model import MDP
+from occlp.model import MDP, arrays
 
 STATES, ACTIONS = ["new", "worn"], ["run", "repair"]
 ROWS = [[[0.9, 0.1], [1.0, 0.0]], [[0.0, 1.0], [0.5, 0.5]]]
@@ -228,6 +228,16 @@ class TestRewardsAndCosts:
 
     def test_no_cost_hides_the_reward(self):
         refused("'reward'", costs={"reward": REWARDS})
+
+    def test_numbers_of_pairs_given_one_by_one(self):
+        with pytest.raises(InvalidModel, match="sparse cost 'wear' has shape"):
+            MDP.from_pairs([0, 1], [0, 0], np.eye(2), [0, 0], costs={"wear": sparse.csr_array((3, 2))})
+
+    def test_what_an_index_of_32_bits_cannot_count(self, monkeypatch):
+        with pytest.raises(InvalidModel, match="Number the actions from 0"):
+            MDP.from_pairs([0, 0], [0, 2**31], np.ones((2, 1)), [0, 0])
+        monkeypatch.setattr(arrays, "MOST_TRANSITIONS", 3)
+        refused("at most 3 fit its 32-bit index")
 
 
 class TestPairs:

@@ -423,6 +423,45 @@ class TestData:
         assert data.discount == data.step_discount == 0.9
 
 
+class Corridor:
+    """0 → 1 → 2, for a reward each; the state 2, where nothing happens any more, is not said to be the end."""
+
+    P = {s: {0: [(1.0, min(s + 1, 2), float(s < 2), False)]} for s in range(3)}  # noqa: RUF012
+
+    def reset(self, seed=None):
+        self.state = 0
+        return np.int64(0), {}
+
+    def step(self, action):
+        ((_, self.state, reward, _),) = self.P[self.state][action]
+        return np.int64(self.state), reward, False, False, {}
+
+
+class TestSteppedEnvironments:
+    def test_an_episode_ends_where_nothing_happens_any_more(self):
+        mdp = oc.interop.from_gymnasium(Corridor(), discount=0.9)
+        data = oc.Dataset.from_gymnasium(Corridor(), mdp, oc.Policy.uniform(mdp), n_trajectories=2, rng=0)
+        assert mdp.states == (0, 1, "terminal")
+        assert data.pair_index.tolist() == [0, 1, 0, 1]
+        assert data.next_states.tolist() == [1, 2, 1, 2]
+        assert data.terminated.tolist() == [False, True, False, True]
+
+    def test_the_clock_of_the_environment_cuts_episodes(self):
+        gymnasium = pytest.importorskip("gymnasium")
+        env = gymnasium.make("FrozenLake-v1", max_episode_steps=2)
+        mdp = oc.interop.from_gymnasium(env, discount=0.9)
+        still = oc.Policy.deterministic(mdp, ["left"] * 11 + ["left"])
+        data = oc.Dataset.from_gymnasium(env, mdp, still, n_trajectories=3, rng=0)
+        assert len(data.pair_index) == 6
+        assert not data.terminated.any()
+
+    @pytest.mark.parametrize("counts", [{"n_trajectories": 0}, {"n_trajectories": 1, "longest": 0}])
+    def test_counts_are_at_least_one(self, counts):
+        mdp = oc.interop.from_gymnasium(Corridor(), discount=0.9)
+        with pytest.raises(oc.InvalidProblem, match="at least 1"):
+            oc.Dataset.from_gymnasium(Corridor(), mdp, oc.Policy.uniform(mdp), **counts)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("steps", "words"),

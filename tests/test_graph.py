@@ -16,6 +16,7 @@ from strategies import mdps
 
 import occlp as oc
 from occlp import graph as g
+from occlp.graph import classification
 
 
 @st.composite
@@ -410,6 +411,17 @@ class TestClassification:
         assert found.unichain is None
         assert found.recurrent is False
         assert found.name == "communicating"
+
+    def test_it_says_so_where_not_every_state_was_tried(self, monkeypatch):
+        monkeypatch.setattr(classification, "LEAST_TRIES", 1)
+        monkeypatch.setattr(classification, "EDGE_BUDGET", 1)
+        found = g.classify(g.transition_graph(range(3), np.roll(np.eye(3), 1, axis=1)))
+        assert (found.unichain, found.recurrent, found.name) == (True, None, "unichain")
+
+    def test_two_places_to_stay_on_either_side_of_a_hub(self):
+        rows = [(0, [1, 0, 0]), (0, [0, 1, 0]), (1, [1, 0, 0]), (1, [0, 0, 1]), (2, [0, 0, 1]), (2, [0, 1, 0])]
+        found = g.classify(g.transition_graph([s for s, _ in rows], [row for _, row in rows]))
+        assert (found.unichain, found.name) == (False, "communicating")
 
 
 class TestStructure:

@@ -14,6 +14,7 @@ from scipy import sparse
 from occlp import instances
 from occlp.errors import InvalidModel, InvalidProblem
 from occlp.graph import structure
+from occlp.instances import registry
 from occlp.model import MDP
 
 
@@ -414,6 +415,17 @@ def test_parameters_mean_the_decimals_they_are_written_as():
     assert mdp.exact.transitions[0] == Fraction(3, 10)
     assert mdp.exact.rewards[4] == Fraction(9, 2)
     assert mdp.exact.discount == Fraction(9, 10)
+
+
+def test_large_models_start_anywhere_too():
+    mdp = instances.get("forest", n_states=1000)
+    assert mdp.exact is None
+    assert mdp.initial.tolist() == [1 / 1000] * 1000
+
+
+def test_names_are_given_once():
+    with pytest.raises(ValueError, match="two models are called 'forest'"):
+        registry.instance("forest", title="", source="")(lambda: None)
 
 
 def test_unknown_names_bring_close_ones():

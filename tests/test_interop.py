@@ -100,6 +100,12 @@ def test_gymnasium_refusals_are_ours():
         from_gymnasium("FrozenLake-v1", discount=0.9, depth=3)
 
 
+def test_what_an_environment_needs_is_missing():
+    pytest.importorskip("gymnasium")
+    with pytest.raises(BackendMissing, match="no_such_package"):
+        from_gymnasium("no_such_package:Lake-v0", discount=0.9)
+
+
 def test_gymnasium_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(BackendMissing, match=r'pip install "occlp\[gymnasium\]"'):
@@ -186,6 +192,8 @@ def test_read_model(tmp_path):
         read_model(str(tmp_path / "forest.npz"), n_states=3)
     with pytest.raises(InvalidProblem, match=r"(?s)'forest'.*gym:ID.*\.npz"):
         read_model("forrest")
+    with pytest.raises(InvalidProblem, match="7 is no model"):
+        read_model(7)
     with pytest.raises(InvalidProblem, match="is no model"):
         read_model(str(tmp_path / "missing.npz"))
 

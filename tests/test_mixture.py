@@ -381,6 +381,11 @@ class TestTheMixture:
         with pytest.raises(oc.InvalidProblem, match="weight"):
             oc.Mixture.of([], [])
 
+    def test_what_weights_miss_of_one_is_divided_away(self, case):
+        policies = case[1].policies[:2]
+        assert oc.Mixture.of(policies, [0.25, 0.75 + 5e-10]).weights.sum() == pytest.approx(1.0, abs=4e-16)
+        assert oc.Mixture.of(policies, [0.1, 0.9]).weights.tolist() == [0.1, 0.9]
+
     def test_doubles_of_the_closed_form(self):
         mdp = stay_or_leave(Fraction(9, 10))
         # γ = 9/10: d(0) = (1/10) / (1 − 9/20) = 2/11, half of it each; d_stay(0, 0) = 1, d_leave(0, 1) = 1/10.

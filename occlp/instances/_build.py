@@ -68,7 +68,7 @@ def from_rows(
     states: Sequence[Hashable] | int,
     *,
     discount: Number | None,
-    initial: Hashable | Mapping[Any, Number] | None = None,
+    initial: Mapping[Any, Number] | None = None,
     costs: Mapping[str, Sequence[Fraction]] | None = None,
     actions: Sequence[Hashable] | None = None,
 ) -> MDP:
@@ -79,7 +79,7 @@ def from_rows(
     rows : sequence of Row [pairs]
     states : sequence of labels [S], or their number where states are 0, 1, ...
     discount : number or None
-    initial : state or mapping of state to probability, optional
+    initial : mapping of state to probability, optional
         Default uniform.
     costs : mapping of name to fractions [pairs], optional
     actions : sequence of labels, optional
@@ -89,10 +89,10 @@ def from_rows(
     state_at = {label: i for i, label in enumerate(labels)}
     exact = len(rows) * len(labels) <= EXACT_ENTRIES
     column = _exact_column if exact else _float_column
-    start: Any = initial
+    start: Any = None
     if initial is None and exact:
         start = _exact_column([Fraction(1, len(labels))] * len(labels))  # 1/S as a double would not be exact
-    elif isinstance(initial, Mapping):
+    elif initial is not None:
         fractions = {label: rational(value, "initial") for label, value in initial.items()}
         start = fractions if exact else {label: float(value) for label, value in fractions.items()}
     return MDP.from_pairs(

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Layout: TypeAlias = Literal["sas", "ass"]
 
+#: What indices of 32 bits can count.
+MOST_TRANSITIONS = 2**31 - 2
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -268,8 +271,8 @@ def _dense_rows(array: AnyArray) -> tuple[Any, AnyArray | None]:
 
 
 def _clean(matrix: Any) -> Any:
-    if matrix.nnz >= 2**31 - 1 or matrix.shape[0] >= 2**31 - 1:
-        raise InvalidModel(f"the model has {matrix.nnz} transitions; at most 2^31 - 2 fit its 32-bit index.")
+    if max(matrix.nnz, matrix.shape[0]) > MOST_TRANSITIONS:
+        raise InvalidModel(f"the model has {matrix.nnz} transitions; at most {MOST_TRANSITIONS} fit its 32-bit index.")
     if not matrix.has_canonical_format:
         matrix.sum_duplicates()
     if (matrix.data == 0).any():
