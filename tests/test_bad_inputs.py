@@ -234,7 +234,7 @@ class TestRewardsAndCosts:
             MDP.from_pairs([0, 1], [0, 0], np.eye(2), [0, 0], costs={"wear": sparse.csr_array((3, 2))})
 
     def test_what_an_index_of_32_bits_cannot_count(self, monkeypatch):
-        with pytest.raises(InvalidModel, match="Number the actions from 0"):
+        with pytest.raises(InvalidModel, match="Indices count from 0"):
             MDP.from_pairs([0, 0], [0, 2**31], np.ones((2, 1)), [0, 0])
         monkeypatch.setattr(arrays, "MOST_TRANSITIONS", 3)
         refused("at most 3 fit its 32-bit index")

@@ -133,8 +133,6 @@ def index_pairs(
 
     Raises `InvalidModel` for duplicate pairs and for states without an action.
     """
-    if n_actions > np.iinfo(np.int32).max:
-        raise InvalidModel(f"{n_actions} actions do not fit the 32-bit index. Number the actions from 0.")
     order = np.lexsort((pair_actions, pair_states))
     sorted_states, sorted_actions = pair_states[order], pair_actions[order]
     counts = np.bincount(sorted_states, minlength=n_states)
