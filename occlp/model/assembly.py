@@ -121,7 +121,9 @@ def read_index(values: Any, labels: Sequence[Any] | None, what: str) -> AnyArray
         raise InvalidModel(f"pair_{what}s must be one {what} index per pair, or labels with {what}s= given.")
     wrong = next((value for value in listed if not 0 <= value < 2**31 - 1), None)
     if wrong is not None:
-        raise InvalidModel(f"row {listed.index(wrong)} has {what} index {shown(wrong)}. Indices count from 0 to 2^31 - 2.")
+        raise InvalidModel(
+            f"row {listed.index(wrong)} has {what} index {shown(wrong)}. Indices count from 0 to 2^31 - 2."
+        )
     return np.array(listed, dtype=np.int64)
 
 

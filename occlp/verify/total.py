@@ -184,10 +184,16 @@ def _lower(problem: Problem, policy: Policy, values: Any, rewards: Any, boundary
 
 
 def _check_unending(problem: Problem, policy: Policy) -> None:
-    """Raise unless the policy reaches a class that it never leaves and in which it earns on average."""
+    """Raise unless the policy reaches a class that it never leaves and in which it earns on average.
+
+    Where a goal must be reached, it has to be within reach of the class.
+    """
     mdp, sign = problem.mdp, 1 if problem.sense == "maximize" else -1
     chain, labels, closed = chain_of(problem, policy)
     reached = reached_from(chain, mdp.initial > 0)
+    if is_proper(problem):
+        live = ~problem.goal_states[mdp.pairs.states]
+        reached &= certain_to_reach(mdp, problem.goal_states, live)
     rewards = sign * np.add.reduceat(policy.pair_probabilities * _rewards(problem).astype(float), mdp.pairs.start[:-1])
     for label in np.unique(labels[closed[labels] & reached & ~problem.goal_states]):
         inside = np.flatnonzero(labels == label)
@@ -195,14 +201,6 @@ def _check_unending(problem: Problem, policy: Policy) -> None:
         system = np.vstack([(np.eye(len(inside)) - matrix).T, np.ones(len(inside))])
         mass = np.linalg.lstsq(system, np.append(np.zeros(len(inside)), 1.0), rcond=None)[0]
         if mass @ rewards[inside] > 1e-9 * (np.abs(mass) @ np.abs(rewards[inside])):
-            lost = np.zeros(mdp.n_states, dtype=np.bool_)
-            lost[inside] = True
-            if is_proper(problem):
-                try:
-                    _check_lost(problem, lost)
-                except AuditFailed:  # it is not lost: the goal can still be reached from there
-                    return
-                continue
             return
     raise AuditFailed("the policy reaches no class in which it earns for ever: nothing is unbounded.")
 
