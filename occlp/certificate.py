@@ -31,6 +31,8 @@ from occlp.terms import Majorant, Utility
 
 #: Arithmetic that a certificate may be made in.
 LEVELS = ("float", "interval", "exact")
+#: What a lower bound lacks counts as rounding up to this share of the spread.
+MOST_ROUNDING = 1e-7
 #: Fields of a certificate that are numbers, and those that are lists of numbers.
 _NUMBERS = ("lower", "upper", "gap", "rounding", "size", "spread", "shift", "violation")
 _ARRAYS = (
@@ -241,8 +243,11 @@ def slack_of(objective: float, lower: float) -> float:
 def rounding_of(form: StandardForm, lower_slack: float, upper: UpperBound) -> float:
     """The part of a gap that rounding may have caused, in the user's units.
 
-    Values that are right to the last digit leave residuals of the size of their rounding at either end.
+    Values that are right to the last digit leave residuals of the size of their rounding at either end. A lower end
+    that is much farther away was not found: no rounding excuses that.
     """
+    if form.term is None and form.spread > 0:
+        lower_slack = min(lower_slack, MOST_ROUNDING * form.spread)
     return form.scale * 4.0 * (upper.rounding + lower_slack)
 
 

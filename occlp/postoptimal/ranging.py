@@ -23,8 +23,6 @@ from occlp.residuals import pair_residuals
 
 #: Changes of an advantage, or of an occupancy, below this are rounding.
 ROUNDING = 1e-12
-#: Steps of Newton's method before it gives up.
-MOST_STEPS = 100
 
 
 class RewardRanging:
@@ -89,13 +87,11 @@ class RewardRanging:
         if change <= ROUNDING * max(own[pair], other[pair]):  # both are accurate relative to themselves
             return float(np.inf)
         step = np.inf
-        for _ in range(MOST_STEPS):
-            last, step = step, max(0.0, float(form.rewards @ (own - other))) / change
-            if step >= last:
-                break
+        while (shorter := max(0.0, float(form.rewards @ (own - other))) / change) < step:
+            step = shorter
             changed = form.rewards + step * unit
             other = best_occupancy(form, pairs, changed)
             change = float(unit @ other - unit @ own)
             if float(changed @ (other - own)) <= ROUNDING * (1.0 + step) or change <= 0:
                 break
-        return float(step)
+        return step

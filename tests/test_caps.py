@@ -1,0 +1,106 @@
+"""Methods stopped by their own caps: what they return then is still true, and says that it is less than was asked for.
+
+No question here takes so many steps, so the caps are lowered. The truth is the answer without that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_verify_kinds import MACHINE, QUESTIONS, answer
+
+import occlp as oc
+
+PROGRAM, COLUMNS = oc.OccupancyProgram("CLARABEL"), oc.Decomposition()
+HIGHS = oc.OccupancyProgram("HIGHS")
+CAPS = [
+    ("solvers.multichain_iteration.MOST_IMPROVEMENTS", 1, "averages by state", oc.PolicyIteration()),
+    ("chains.gains.SHIFTS", (), "averages by state", oc.PolicyIteration()),
+    ("bounds.averages.MOST_ROUNDS", 0, "averages by state", oc.PolicyIteration()),
+    ("bounds.averages.SHIFTS", (), "averages by state", oc.PolicyIteration()),
+    ("total.improvement.MOST_IMPROVEMENTS", 1, "total", oc.PolicyIteration()),
+    ("total.approach.ROUNDS", 0, "total", oc.ModifiedPolicyIteration()),
+    ("total.bound.MOST_REPAIRS", 0, "total with a limit", HIGHS),
+    ("solvers.total_program.MOVES", (0.0,), "total with a limit", HIGHS),
+    ("verdict.MOST_IMPROVEMENTS", 0, "average", oc.ValueIteration(max_sweeps=3)),
+    ("solving.MOST_IMPROVEMENTS", 1, "two limits", PROGRAM),
+    ("solvers.policy_iteration.ROUNDS", 1, "average", oc.PolicyIteration()),
+    ("solvers.slow_rounds.ROUNDS", 1, "average", oc.PolicyIteration()),
+    ("solvers.feasibility.MOST_CUTS", 1, "a concave limit", PROGRAM),
+    ("solvers.concave_program.MOST_STEPS", 1, "worst case", COLUMNS),
+    ("solvers.gibbs_dual.MOST_STEPS", 1, "occupancy entropy", oc.KLDual()),
+    ("solvers.interior_point.MOST_STEPS", 1, "two limits", COLUMNS),
+    ("solvers.column_generation.MOST_CLOSED", 0, "two limits", COLUMNS),
+]
+
+
+@pytest.mark.parametrize(("cap", "value", "kind", "solver"), CAPS, ids=[f"{cap[0]}, {cap[2]}" for cap in CAPS])
+def test_caps_do_not_make_answers_false(cap, value, kind, solver, monkeypatch):
+    problem, truth = QUESTIONS[kind], answer(kind)
+    assert truth.status is oc.Status.CERTIFIED
+    monkeypatch.setattr(f"occlp.{cap}", value)
+    result = oc.solve(problem, solver, check=False)
+    check(problem, result, truth)
+
+
+@pytest.mark.parametrize("kind", ["two limits", "an equality", "infeasible", "average with a limit"])
+@pytest.mark.parametrize("most", [1, 2])
+def test_few_columns(kind, most):
+    problem = QUESTIONS[kind]
+    result = oc.solve(problem, oc.Decomposition(max_columns=most), check=False)
+    if result.status is oc.Status.FAILED:
+        assert f"{most} policies" in result.message or f"max_columns={most}" in result.message
+    if kind != "infeasible":
+        check(problem, result, answer(kind))
+
+
+@pytest.mark.parametrize("solver", [oc.ValueIteration(max_sweeps=1), oc.ModifiedPolicyIteration(max_improvements=1)])
+@pytest.mark.parametrize("kind", ["total", "average"])
+def test_few_sweeps(kind, solver):
+    check(QUESTIONS[kind], oc.solve(QUESTIONS[kind], solver, check=False), answer(kind))
+
+
+def check(problem, result, truth):
+    """The enclosure holds the optimum, the audit agrees, and CERTIFIED means what it says."""
+    room = 1e-12 * max(1.0, abs(truth.objective))
+    assert result.certificate.lower <= truth.certificate.upper + room
+    assert result.certificate.upper >= truth.certificate.lower - room
+    assert oc.verify(problem, result)
+    if result.status is oc.Status.CERTIFIED:
+        assert result.objective == pytest.approx(truth.objective, abs=1e-7)
+    else:
+        assert result.message
+
+
+def test_entropies_of_ties_that_are_not_finished_are_enclosed(monkeypatch):
+    mdp = MACHINE.replace(rewards=np.zeros(MACHINE.n_pairs))
+    full = oc.tie_break(mdp, oc.solve(mdp), maximize="entropy")
+    monkeypatch.setattr("occlp.postoptimal.tie_breaking.MOST_STEPS", 1)
+    short = oc.tie_break(mdp, oc.solve(mdp), maximize="entropy")
+    assert short.second_lower <= full.second <= short.second_upper
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("MOST_CUTS", 0, "with 0 cuts"), ("linprog", lambda *_, **__: Failed(), "the backend is tired")],
+)
+def test_prices_that_are_not_found_are_an_error(name, value, words, monkeypatch):
+    problem = oc.Problem(MACHINE, constraints=[oc.expected("wear") <= 0.25])
+    result = oc.solve(problem)
+    monkeypatch.setattr(f"occlp.postoptimal.prices.{name}", value)
+    with pytest.raises(oc.OccupancyError, match=words):
+        _ = oc.sensitivity(problem, result).bounds["wear"]
+
+
+class Failed:
+    """What a linear program says that has not been solved."""
+
+    x, message = None, "the backend is tired"
+
+
+def test_comparisons_without_a_reference_are_judged_by_each_run(monkeypatch):
+    """Where the methods that find the common bound are stopped, the table stands all the same."""
+    monkeypatch.setattr("occlp.total_tracking.MOST_REFERENCE_ITERATIONS", 0)
+    problem = QUESTIONS["total"]
+    (row,) = oc.compare(problem, [oc.ValueIteration()])
+    assert row.result.status is oc.Status.CERTIFIED
