@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -17,11 +18,9 @@ from occlp.solvers.base import Iterate, Solver, Start, start_policy
 from occlp.total.assessment import TotalAssessment, assess_total
 from occlp.total.bound import TotalBound, bound_total
 from occlp.total.form import formulate_total, standard_values
-from occlp.tracking import Rows
+from occlp.tracking import MOST_REFERENCE_ITERATIONS, Rows
 
 NAN = math.nan
-#: An exact method that bounds the runs of others gives up after this many iterations.
-MOST_REFERENCE_ITERATIONS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +48,9 @@ class TotalTracker(Rows):
     def bound_by(cls, problem: Problem, solver: Solver, tol: float) -> TotalBound | None:
         """Run an exact method to its end and return its bound; None when it does not reach the tolerance."""
         tracker = cls(problem, tol)
-        for n, iterate in enumerate(solver.iterate(problem, tol=tol, rng=np.random.default_rng(0)), 1):
+        iterates = solver.iterate(problem, tol=tol, rng=np.random.default_rng(0))
+        for iterate in islice(iterates, MOST_REFERENCE_ITERATIONS):
             tracker.record(iterate, None, 0.0)
-            if n >= MOST_REFERENCE_ITERATIONS:
-                break
         return tracker._upper if tracker.reached(0.0) else None
 
     @property

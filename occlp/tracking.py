@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import scipy
@@ -29,6 +30,8 @@ from occlp.terms import JointTerm
 
 #: Runs are judged at every iteration up to this one, then ever more rarely (each 1 % further).
 DENSE_ITERATIONS = 100
+#: Iterates of the method that finds the optimum for others, before it is given up.
+MOST_REFERENCE_ITERATIONS = 10_000
 #: Up to this many states every judged policy is evaluated exactly; beyond, only the last one is.
 EXACT_STATES = 5000
 #: Values that enclose what a policy earns this closely (rewards have size one) are as good as an evaluation.
@@ -53,10 +56,8 @@ class Reference:
     def from_iterates(cls, problem: Problem, iterates: Iterator[Iterate], tol: float) -> Reference | None:
         """Judge the iterates of an exact method to their end; None when they do not reach the tolerance."""
         tracker = Tracker(problem, tol, None)
-        for n, iterate in enumerate(iterates, 1):
+        for n, iterate in enumerate(islice(iterates, MOST_REFERENCE_ITERATIONS), 1):
             tracker.record(iterate, n, 0.0)
-            if n >= 10_000:
-                break
         found, upper, _ = tracker.final()
         if not tracker.reached(0.0):
             return None
@@ -84,9 +85,7 @@ class Rows:
         return True
 
     def add_row(self, row: tuple[float, ...], extra: Mapping[str, float], occupancy: Callable[[], FloatArray]) -> None:
-        """Keep the row of an iteration with the method's own figures, once, and its occupancy if some are kept."""
-        if self._rows and self._rows[-1][0] == row[0]:
-            return
+        """Keep the row of an iteration with the method's own figures, and its occupancy if some are kept."""
         self._rows.append(row)
         self._extras.append(extra)
         if self._most:
@@ -127,8 +126,8 @@ class Tracker(Rows):
 
     def is_near(self, share: float) -> bool:
         """Whether bound and limits are within this share of their ranges from the best policy."""
-        if self._best is None or self._upper is None:
-            return False
+        assert self._best is not None
+        assert self._upper is not None
         found = self._best.found
         size = max(self.form.spread, min(abs(self._upper.value), abs(self._best.lower)))
         near = self._upper.value - self._best.lower <= share * size

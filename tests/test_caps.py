@@ -5,14 +5,30 @@ No question here takes so many steps, so the caps are lowered. The truth is the 
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from test_verify_kinds import MACHINE, QUESTIONS, answer
+from test_verify_kinds import MACHINE, QUESTIONS, WALK
+from test_verify_kinds import answer as known
 
 import occlp as oc
 
 PROGRAM, COLUMNS = oc.OccupancyProgram("CLARABEL"), oc.Decomposition()
-HIGHS = oc.OccupancyProgram("HIGHS")
+HIGHS, SOFT = oc.OccupancyProgram("HIGHS"), oc.SoftPolicyIteration()
+QUESTIONS = {
+    **QUESTIONS,
+    "policy entropy with a limit": oc.Problem(
+        MACHINE, regularizer=oc.PolicyEntropy(0.5), constraints=[oc.expected("wear") <= 0.2]
+    ),
+}
+
+
+def answer(kind):
+    """The truth: the answer without a cap."""
+    return known(kind) if kind != "policy entropy with a limit" else oc.solve(QUESTIONS[kind])
+
+
 CAPS = [
     ("solvers.multichain_iteration.MOST_IMPROVEMENTS", 1, "averages by state", oc.PolicyIteration()),
     ("chains.gains.SHIFTS", (), "averages by state", oc.PolicyIteration()),
@@ -31,6 +47,8 @@ CAPS = [
     ("solvers.gibbs_dual.MOST_STEPS", 1, "occupancy entropy", oc.KLDual()),
     ("solvers.interior_point.MOST_STEPS", 1, "two limits", COLUMNS),
     ("solvers.column_generation.MOST_CLOSED", 0, "two limits", COLUMNS),
+    ("solvers.soft_policy_iteration.PRICE_STEPS", 1, "policy entropy with a limit", SOFT),
+    ("solvers.soft_policy_iteration.HALVINGS", 0, "policy entropy with a limit", SOFT),
 ]
 
 
@@ -54,8 +72,16 @@ def test_few_columns(kind, most):
         check(problem, result, answer(kind))
 
 
-@pytest.mark.parametrize("solver", [oc.ValueIteration(max_sweeps=1), oc.ModifiedPolicyIteration(max_improvements=1)])
-@pytest.mark.parametrize("kind", ["total", "average"])
+FEW = [
+    ("total", oc.ValueIteration(max_sweeps=1)),
+    ("total", oc.ModifiedPolicyIteration(max_improvements=1)),
+    ("average", oc.ValueIteration(max_sweeps=1)),
+    ("conditional KL", oc.SoftPolicyIteration(warm_up=0, max_improvements=1)),
+    ("policy entropy with a limit", oc.SoftPolicyIteration(warm_up=0, max_improvements=1)),
+]
+
+
+@pytest.mark.parametrize(("kind", "solver"), FEW)
 def test_few_sweeps(kind, solver):
     check(QUESTIONS[kind], oc.solve(QUESTIONS[kind], solver, check=False), answer(kind))
 
@@ -104,3 +130,70 @@ def test_comparisons_without_a_reference_are_judged_by_each_run(monkeypatch):
     problem = QUESTIONS["total"]
     (row,) = oc.compare(problem, [oc.ValueIteration()])
     assert row.result.status is oc.Status.CERTIFIED
+
+
+@dataclasses.dataclass(frozen=True)
+class Garbage:
+    """Yields what makes no sense for a total, and then policies that break its limit, ever less."""
+
+    promises_tol = False
+
+    def unsupported(self, problem):
+        return None
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        uniform = oc.Policy.uniform(problem.mdp)
+        yield oc.Iterate(dataclasses.replace(uniform, pair_probabilities=np.full(problem.mdp.n_pairs, np.nan)))
+        for toll in (0.1, 0.5, 0.3):
+            table = np.tile([1 - toll, toll], (4, 1))
+            yield oc.Iterate(oc.Policy.from_table(problem.mdp, table), values=np.zeros(2))
+
+
+def test_garbage_for_totals_counts_for_nothing():
+    problem = oc.Problem(WALK, criterion="total", goal=3, constraints=[oc.expected_total("toll") >= 50])
+    result = oc.solve(problem, Garbage(), check=False)
+    assert result.status is not oc.Status.CERTIFIED
+    assert result.certificate.lower == -np.inf
+    tolls = [oc.evaluate(problem, oc.Policy.from_table(WALK, np.tile([1 - p, p], (4, 1)))) for p in (0.1, 0.3, 0.5)]
+    assert result.expected_total["toll"] == max(found.expected_total["toll"] for found in tolls)
+    assert oc.verify(problem, result)
+
+
+@dataclasses.dataclass(frozen=True)
+class Boastful:
+    """Claims gains that no arithmetic survives."""
+
+    several_classes = True
+
+    promises_tol = False
+
+    def unsupported(self, problem):
+        return None
+
+    def iterate(self, problem, *, tol, rng, start=None):
+        n = problem.mdp.n_states
+        for gain in (1e308, np.nan, -np.inf):
+            yield oc.Iterate(oc.Policy.uniform(problem.mdp), values=np.zeros(n), gains=np.full(n, gain))
+
+
+def test_gains_out_of_this_world_prove_nothing():
+    problem = QUESTIONS["averages by state"]
+    check(problem, oc.solve(problem, Boastful(), check=False), answer("averages by state"))
+
+
+def test_a_circle_that_pays_next_to_nothing_is_not_taken_for_rounding():
+    """Round and round for 1 and then 1e-12 less: the total has no bound, and none is claimed."""
+    mdp = oc.MDP.from_arrays(
+        [[[0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1]], [[0, 0, 1]] * 2], [[1, 0], [1e-12 - 1, 0], [0, 0]], initial=0
+    )
+    for problem in (oc.Problem(mdp, criterion="total"), oc.Problem(mdp, criterion="total", goal=2)):
+        result = oc.solve(problem, check=False)
+        assert result.certificate.upper == np.inf
+        assert oc.verify(problem, result)
+
+
+def test_long_histories_are_thinned_evenly(monkeypatch):
+    monkeypatch.setattr("occlp.tracking.HISTORY_ROWS", 5)
+    history = oc.solve(MACHINE, oc.NaturalPolicyGradient(1e-3, steps=20), tol=1e-15).history
+    assert history["iteration"].tolist() == [1, 6, 11, 16, 21]
+    assert repr(history).startswith("History(5 rows: ")

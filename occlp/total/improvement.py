@@ -132,8 +132,6 @@ def _improve(reduction: Reduction, choice: IntArray, values: FloatArray, rewards
             return better
         if _earns(reduction, better, trap, rewards):
             raise Unending(better, trap)
-        if not (switch & trap).any():
-            return None
         switch &= ~trap  # an improvement within rounding that never ends: not taken
     return None
 

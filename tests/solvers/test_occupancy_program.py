@@ -21,6 +21,8 @@ from helpers import (
 )
 from hypothesis import given, settings
 from strategies import mdps
+from test_verify_kinds import QUESTIONS as KINDS
+from test_verify_kinds import answer
 
 import occlp as oc
 from occlp.errors import BackendMissing, NotCertified
@@ -423,6 +425,34 @@ def test_lies_do_not_make_numpy_complain(lie, monkeypatch):
         warnings.simplefilter("always")
         oc.solve(problem, oc.OccupancyProgram("CLARABEL"), check=False)
     assert [str(warning.message) for warning in caught] == []
+
+
+OTHER_LIES = [
+    "random everything", "swapped sign of everything", "NaN in the primal", "inf in the primal", "-inf in the duals",
+    "zeros", "truncated", "small numbers dropped", "permuted", "a little off", "uniform", "no numbers", "infeasible",
+    "unbounded", "error", "SolverError",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", OTHER_LIES)
+@pytest.mark.parametrize("kind", ["averages by state", "total", "total with a limit", "infeasible total"])
+def test_lies_about_other_programs(kind, lie, monkeypatch):
+    """Two-block programs of averages, and totals: the enclosure holds the truth, and the audit agrees."""
+    problem, truth = KINDS[kind], answer(kind)
+
+    def solve(self, *arguments, **options):
+        ORIGINAL(self, *arguments, **options)
+        LIES[lie](self, np.random.default_rng(5))
+
+    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    result = oc.solve(problem, oc.OccupancyProgram("HIGHS"), check=False)
+    assert oc.verify(problem, result)
+    if kind == "infeasible total":
+        assert not result.certificate.gap < np.inf
+        return
+    assert result.status is not oc.Status.INFEASIBLE
+    assert result.certificate.lower <= truth.certificate.upper + 1e-12
+    assert result.certificate.upper >= truth.certificate.lower - 1e-12
 
 
 STATUSES = {
