@@ -134,12 +134,7 @@ def _decode_limit(mdp: MDP, plain: Any) -> Limit:
     if not np.isfinite(bound):
         raise InvalidProblem(f"{bound!r} is not a bound")
     if "utility" in plain:
-        utility = _decode_term(mdp, plain["utility"])
-        if utility is None:
-            raise InvalidProblem("a limit on a utility lacks the utility")
-        limit = utility >= bound
-        if not isinstance(limit, ConcaveConstraint):
-            raise InvalidProblem(f"{type(utility).__name__} is not a utility that can be limited")
+        limit: Limit = _decode_term(mdp, plain["utility"]) >= bound  # a TypeError where it is no utility
         return limit
     if plain["relation"] not in ("<=", ">=", "=="):
         raise InvalidProblem(f"{plain['relation']!r} {bound!r} is not a limit")

@@ -175,7 +175,7 @@ def solve(
     if level != "float":
         from occlp.exact.levels import check_level
 
-        check_level(problem, level)
+        check_level(problem)
     reference = None if solver.promises_tol else find_reference(problem, tol)
     result = run(
         problem, solver, tol=tol, atol=atol, rng=_generator(rng, start), limit=limit, start=start,

@@ -182,6 +182,8 @@ def test_altered_files(change, written, tmp_path):
         {"constraints": {"wear": {"terms": [[1, "wear", False]], "relation": "<", "bound": 1, "label": None}}},
         {"constraints": {"wear": {"terms": [[1, "wear", False]], "relation": "<=", "bound": float("inf")}}},
         {"constraints": {"wear": {"terms": [[1, [0.0], False]], "relation": "<=", "bound": 1, "label": None}}},
+        {"constraints": {"wear": {"utility": None, "bound": 1}}},
+        {"constraints": {"wear": {"utility": {"kind": "PolicyEntropy", "strength": 1, "reference": None}, "bound": 1}}},
         {"regularizer": {"kind": "__import__", "strength": 1, "reference": None}}, {"utility": {"kind": "KL"}},
         {"regularizer": {"kind": "PolicyEntropy", "strength": -1, "reference": None}},
     ],

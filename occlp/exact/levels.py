@@ -17,11 +17,10 @@ from occlp.problem import Problem
 from occlp.rationals import load_flint
 
 
-def check_level(problem: Problem, level: str) -> None:
-    """Refuse a level that cannot be had: `Unsupported`, or `BackendMissing` without python-flint."""
-    if level != "float":
-        load_flint()
-        check_enclosable(problem)
+def check_level(problem: Problem) -> None:
+    """Refuse a level above doubles that cannot be had: `Unsupported`, or `BackendMissing` without python-flint."""
+    load_flint()
+    check_enclosable(problem)
 
 
 def raise_level(
@@ -39,14 +38,11 @@ def raise_level(
             return prove(problem, certificate, evaluation)
         except Unsupported as error:
             words = f" No exact proof: {str(error).rstrip('.')}. The bounds are those of intervals."
-    if level in ("exact", "interval"):
-        try:
-            return *_enclose(problem, certificate, evaluation), words
-        except Unsupported as error:
-            words = words.removesuffix(" The bounds are those of intervals.")
-            words += (
-                f" The level 'interval' was not reached: {str(error).rstrip('.')}. The bounds are those of doubles."
-            )
+    try:
+        return *_enclose(problem, certificate, evaluation), words
+    except Unsupported as error:
+        words = words.removesuffix(" The bounds are those of intervals.")
+        words += f" The level 'interval' was not reached: {str(error).rstrip('.')}. The bounds are those of doubles."
     return certificate, evaluation, words
 
 
@@ -54,8 +50,6 @@ def raise_disproof(
     problem: Problem, certificate: Certificate, evaluation: Evaluation, level: str
 ) -> tuple[Certificate, str]:
     """The same for the claim that there is no optimum: constraints that cannot be kept, totals without a bound."""
-    if level == "float":
-        return certificate, ""
     try:
         if level == "interval" and certificate.infeasible_by is not None:
             total = problem.criterion == "total"

@@ -87,10 +87,6 @@ class ExactQuestion:
             limits[name] = ExactLimit(row, side * bound if total else ZERO, limit.relation == "==")
         return cls(sign, states, moves, earned, [p / mass for p in numbers.initial], gamma, goal, limits)
 
-    def live(self) -> Iterable[int]:
-        """Pairs of states where the process has not ended."""
-        return (pair for pair, state in enumerate(self.states) if not self.goal[state])
-
     def mean(self, values: Iterable[Fraction | None]) -> Fraction:
         """μ0·V; raises where a state to begin in has no value."""
         found = ZERO
