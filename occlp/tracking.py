@@ -62,8 +62,10 @@ class Reference:
         if not tracker.reached(0.0):
             return None
         form = tracker.form
-        scores = upper.scores if form.term is None else np.where(form.term.support, upper.scores, -np.inf)
-        advantages = scores - np.maximum.reduceat(scores, form.start[:-1])[form.states]
+        # What a reference never does is infinitely bad, also in states where it never comes.
+        support = True if form.term is None else form.term.support
+        best = np.maximum.reduceat(np.where(support, upper.scores, -np.inf), form.start[:-1])
+        advantages = np.where(support, upper.scores - best[form.states], -np.inf)
         return cls(upper, found.pair_occupancy, advantages, _is_unique(form, found, advantages), found.objective)
 
 

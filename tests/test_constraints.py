@@ -34,8 +34,14 @@ def machine():
 class TestExpressions:
     def test_what_is_no_number_is_no_part_of_an_expression(self):
         wear = oc.expected("wear")
-        for nonsense in (lambda: wear - 1, lambda: wear + "1", lambda: wear / "2", lambda: wear / True, lambda: wear * []):
-            with pytest.raises(TypeError, match="unsupported operand|can't multiply"):
+        for nonsense in (
+            lambda: wear - 1,
+            lambda: wear + "1",
+            lambda: wear / "2",
+            lambda: wear / True,
+            lambda: wear * [],
+        ):
+            with pytest.raises(TypeError, match=r"unsupported operand|can't multiply"):
                 nonsense()
         for divisor in (0, float("nan"), float("inf")):
             with pytest.raises(oc.InvalidProblem, match="cannot be divided by"):

@@ -436,6 +436,24 @@ def test_a_circle_that_earns_is_not_worth_minus_infinity():
         check_certificate(earning, result.policy, told)
 
 
+def test_a_lottery_over_places_to_stay_is_worth_their_mean():
+    """G = PG to the last digit, where the terms cancel: in doubles that is no proof, in fractions it is."""
+    mdp = oc.MDP.from_arrays([[[0, 0.5, 0.5]], [[0, 1, 0]], [[0, 0, 1]]], [0, 1, 3], initial=0)
+    problem = oc.Problem(mdp, criterion="average")
+    result = oc.solve(problem)
+    assert result.gain.tolist() == [2, 1, 3]
+    assert oc.verify(problem, result)
+
+
+def test_actions_that_a_reference_never_takes():
+    narrow = oc.Policy.deterministic(MACHINE, ["run", "repair", "repair"])
+    problem = oc.Problem(MACHINE, regularizer=oc.ConditionalKL(1.0, narrow))
+    result = oc.solve(problem)
+    assert oc.verify(problem, result)
+    with pytest.raises(AuditFailed, match="that the reference never does"):
+        check_certificate(problem, UNIFORM, result.certificate)
+
+
 def test_majorants_of_a_utility_of_the_user():
     import cvxpy as cp
 

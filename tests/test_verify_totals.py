@@ -127,6 +127,14 @@ def test_what_earns_for_ever_has_the_goal_within_reach():
     refused("tempting", "nothing is unbounded", policy=oc.Policy.from_table(TEMPTING, [[0, 1, 0]] + [[1, 0, 0]] * 2))
 
 
+def test_a_circle_that_earns_beside_one_that_does_not():
+    mdp = oc.MDP.from_arrays([[[0, 0.5, 0.5]], [[0, 1, 0]], [[0, 0, 1]]], [0, 0, 1], initial=0)
+    problem = oc.Problem(mdp, criterion="total")
+    result = oc.solve(problem, check=False)
+    assert result.status is oc.Status.UNBOUNDED
+    assert oc.verify(problem, result)
+
+
 def test_losses_that_the_program_finds_no_values_for(monkeypatch):
     """Then it is not shown that every circle loses, and the claim is refused rather than believed."""
     monkeypatch.setattr(sys.modules["occlp.verify.total"], "linprog", lambda *_, **__: SimpleNamespace(x=None))
@@ -141,6 +149,8 @@ def test_figures_beside_a_certificate():
         ({"pair_occupancy": -result.pair_occupancy}, "not one number a pair"),
         ({"pair_occupancy": result.pair_occupancy[1:]}, "not one number a pair"),
         ({"visited": ~result.visited}, "visited states"),
+        ({"pair_occupancy": moved(result.pair_occupancy, 1.0, 6)}, "zero in the goal"),
+        ({"pair_occupancy": moved(result.pair_occupancy, np.inf, 0)}, "infinite where the process stays"),
         ({"totals": {"reward": totals["reward"]}}, "lacks 'toll'"),
     ):
         with pytest.raises(AuditFailed, match=words):

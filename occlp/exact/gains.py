@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 
 from occlp._typing import BoolArray
-from occlp.errors import Unsupported
 from occlp.exact.chain import drifts, pair_flow, solve_dense
 from occlp.exact.elimination import SparseElimination
 from occlp.exact.form import ExactForm, Number
 from occlp.graph import closed_classes
-
-#: Improvements after which the method gives up.
-MOST_IMPROVEMENTS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +92,11 @@ def gains_of_flows(
 
 
 def exact_gain_iterations(form: ExactForm, rewards: list[Number], choice: list[int]) -> Iterator[ExactGains]:
-    """Yield policies until neither a gain nor, at equal gains, a value can be improved."""
-    for changes in range(MOST_IMPROVEMENTS):
+    """Yield policies until neither a gain nor, at equal gains, a value can be improved.
+
+    No policy comes back, since values are relative to the first state of each class (Puterman 1994, section 9.2.4).
+    """
+    for changes in count():
         used = np.zeros(len(form.rows), dtype=np.bool_)
         used[choice] = True
         flows = [pair_flow(form, pair) for pair in choice]
@@ -111,7 +110,6 @@ def exact_gain_iterations(form: ExactForm, rewards: list[Number], choice: list[i
         if better == choice:
             return
         choice = better
-    raise Unsupported("policy iteration in fractions does not end")
 
 
 def _better(form: ExactForm, choice: list[int], scores: list[Number]) -> list[int]:

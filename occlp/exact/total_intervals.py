@@ -61,10 +61,9 @@ def _above(form: ExactForm, certificate: Certificate, *, nothing: bool) -> Any:
     arb = load_flint().arb
     values = form.sign * (np.asarray(certificate.values) + 0.0)
     lost = np.isneginf(values)
-    if lost.any() and (not form.must_end or (lost & _certain(form)).any()):
+    needed = np.array([bool(p) for p in form.initial])
+    if lost.any() and (not form.must_end or (lost & (needed | _certain(form))).any()):
         raise Unsupported("that no policy ends well from some states is known in doubles only")
-    if (lost & np.array([bool(p) for p in form.initial])).any():
-        return arb.neg_inf()
     rewards, credit = charged(form, certificate)
     if not nothing:
         rewards = [price + earned for price, earned in zip(rewards, form.rewards, strict=True)]
