@@ -514,3 +514,20 @@ def test_an_occupancy_that_misses_digits_still_bounds_what_a_policy_earns(seed, 
     monkeypatch.setattr(evaluation, "occupancy", lambda _: off)
     found = evaluation.assess(form, probabilities.copy())  # a chain of its own
     assert exact.objective - 1e-12 <= found.lower <= exact.objective
+
+
+def test_figures_that_a_criterion_does_not_have():
+    """Averages have no return; totals are visits already."""
+    average = oc.evaluate(
+        oc.Problem(oc.instances.get("machine-repair", discount=None), criterion="average"),
+        oc.Policy.uniform(oc.instances.get("machine-repair")),
+    )
+    for name in ("expected_return", "visits"):
+        with pytest.raises(oc.InvalidProblem, match=f"{name} is infinite under the average criterion"):
+            getattr(average, name)
+    mdp = oc.MDP.from_arrays([[[0.5, 0.5]], [[0, 1]]], [[1], [0]], initial=0)
+    total = oc.evaluate(oc.Problem(mdp, criterion="total", goal=1), oc.Policy.uniform(mdp))
+    assert total.visits.tolist() == [[2.0], [0.0]]
+    assert len(total.expected) == 0
+    with pytest.raises(oc.InvalidProblem, match="gain belongs to the average criterion"):
+        _ = total.gain

@@ -492,3 +492,16 @@ def test_a_backend_that_lies_is_not_believed(kind, lie, duals, monkeypatch):
         assert result.objective == pytest.approx(best, abs=2e-8)
     else:
         assert result.message
+
+
+@pytest.mark.parametrize("limits", [[], [oc.expected("wear") <= 0.2]], ids=["free", "limited"])
+def test_soft_iterations_from_any_start(limits):
+    """A policy of infinite penalty, and the answer itself: the same optimum."""
+    mdp = oc.instances.get("machine-repair")
+    prior = oc.Policy.from_table(mdp, [[0.5, 0.5], [0.5, 0.5], [0.0, 1.0]])
+    problem = oc.Problem(mdp, regularizer=oc.ConditionalKL(1.0, prior), constraints=limits)
+    known = oc.solve(problem, SOFT)
+    for start in (oc.Policy.uniform(mdp), known):
+        found = oc.solve(problem, SOFT, start=start)
+        assert found.status is oc.Status.CERTIFIED
+        assert found.objective == pytest.approx(known.objective, rel=1e-8)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import occlp as oc
-from occlp import parallel, resolvent
+from occlp import parallel
+from occlp.chains import resolvent
 
 #: Models of more than 10,000 states: below, BLAS uses one thread whatever it is told.
 SCRIPT = """
@@ -144,3 +145,9 @@ def test_samples_are_the_same_on_any_number_of_threads(in_blocks, monkeypatch):
     one, two, four = on_threads(monkeypatch, run)
     assert one == two == four
     assert {2, 4} <= in_blocks
+
+
+@pytest.mark.parametrize(("told", "threads"), [("3", 3), ("0", None), ("many", None), ("", None)])
+def test_the_number_of_threads(told, threads, monkeypatch):
+    monkeypatch.setenv("OCCLP_THREADS", told)
+    assert parallel.n_threads() == (threads or min(len(os.sched_getaffinity(0)), parallel.MOST_THREADS))

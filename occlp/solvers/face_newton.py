@@ -22,8 +22,7 @@ from occlp.evaluation import assess, formulate
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.residuals import pair_residuals
-from occlp.result import Result
-from occlp.solvers.base import Iterate, Start
+from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
 from occlp.standard import StandardForm, flow_matrix
 from occlp.terms import JointTerm, PolicyTerm
@@ -74,13 +73,12 @@ class FaceNewton:
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
         """Yield after each Newton step."""
-        if start is None:
-            return
-        form = formulate(problem)
+        form, policy = formulate(problem), start_policy(problem, start)
+        assert policy is not None
         if isinstance(form.term, PolicyTerm) and not form.concave:  # its dual is smooth: no face has to be guessed
             yield from SoftPolicyIteration().iterate(problem, tol=tol, rng=rng, start=start)
             return
-        face = _Face(form, start, self.multipliers)
+        face = _Face(form, policy, self.multipliers)
         for _ in range(self.max_steps):
             if not face.step():
                 return
@@ -90,8 +88,7 @@ class FaceNewton:
 class _Face:
     """A point on a face, with values and prices."""
 
-    def __init__(self, form: StandardForm, start: Result | Policy, multipliers: Mapping[str, float]) -> None:
-        policy = start if isinstance(start, Policy) else start.policy
+    def __init__(self, form: StandardForm, policy: Policy, multipliers: Mapping[str, float]) -> None:
         self.form, self.term = form, form.term
         self.flow = flow_matrix(form)
         self.point = assess(form, policy.pair_probabilities).pair_occupancy.copy()
@@ -102,9 +99,6 @@ class _Face:
         self.point[~self.free] = 0.0
         self.values = np.zeros(form.n_states)
         self.prices = to_prices(form, multipliers)
-        if isinstance(start, Result):
-            self.values = form.sign * start.certificate.values / form.scale
-            self.prices = to_prices(form, start.certificate.multipliers)
         self.equal = np.append(form.limits.equal, np.zeros(len(form.concave), dtype=np.bool_))
         bent = np.arange(len(self.equal)) >= len(form.limits.names)
         self.tight = self.equal | (self._limits(self.point)[0] > -1e-6) | (bent & (self.prices > 0))

@@ -176,9 +176,8 @@ def _acyclic_order(matrix: Any) -> AnyArray | None:
     coo = sparse.coo_array(matrix)
     away = coo.row != coo.col
     tails, heads = labels[coo.row[away]], labels[coo.col[away]]
-    if (tails > heads).all():
-        return np.argsort(-labels.astype(np.int64), kind="stable")
-    return np.argsort(labels, kind="stable") if (tails < heads).all() else None
+    # Components are found from the last to the first; were it otherwise, there would be other ways.
+    return np.argsort(-labels.astype(np.int64), kind="stable") if (tails > heads).all() else None
 
 
 def _sums(matrix: Any) -> FloatArray:

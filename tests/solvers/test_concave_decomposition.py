@@ -171,3 +171,19 @@ def test_a_slow_grid_with_a_fair_share_for_each_region():
     means = [float(part.coefficients(grid, 0.0) @ worst.pair_occupancy) for part in regions]
     assert worst.objective == pytest.approx(min(means), abs=1e-12)
     assert worst.objective <= 1 / 3 + 1e-12
+
+
+@pytest.mark.parametrize(("least", "binds"), [(0.2, False), (0.55, True)])
+def test_worst_cases_under_a_concave_limit(least, binds):
+    """The least of two costs, as long as the sum of their logarithms does not fall too low; against CLARABEL."""
+    mdp = oc.instances.get("machine-repair")
+    logs = oc.LogSum(["reward", oc.expected("wear") + oc.expected(np.full((3, 2), 0.1))])
+    worst = oc.WorstCase(["reward", oc.expected(mdp.n_actions * np.array([[1.0, 2.0], [0.5, 4.0], [0.0, 3.0]]))])
+    free = oc.solve(oc.Problem(mdp, utility=worst))
+    height = oc.evaluate(oc.Problem(mdp, utility=logs), free.policy).objective
+    problem = oc.Problem(mdp, utility=worst, constraints=[logs >= height - 1.0 + least + (1.0 if binds else 0.0)])
+    ours, other = (oc.solve(problem, solver, check=False) for solver in (oc.Decomposition(), oc.OccupancyProgram()))
+    assert ours.status is oc.Status.CERTIFIED
+    assert ours.objective == pytest.approx(other.objective, rel=1e-6)
+    assert (abs(ours.objective - free.objective) > 1e-4) == binds
+    assert oc.verify(problem, ours)

@@ -455,6 +455,23 @@ def test_lies_about_other_programs(kind, lie, monkeypatch):
     assert result.certificate.upper >= truth.certificate.lower - 1e-12
 
 
+@pytest.mark.parametrize("lie", ["random primal", "truncated", "a little off", "duals a little off", "infeasible"])
+@pytest.mark.parametrize("kind", ["total variation", "a concave limit", "occupancy entropy", "conditional KL"])
+def test_lies_about_curved_programs(kind, lie, monkeypatch):
+    problem, truth = KINDS[kind], answer(kind)
+
+    def solve(self, *arguments, **options):
+        ORIGINAL(self, *arguments, **options)
+        LIES[lie](self, np.random.default_rng(5))
+
+    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    result = oc.solve(problem, oc.OccupancyProgram("CLARABEL"), check=False)
+    assert oc.verify(problem, result)
+    assert result.status is not oc.Status.INFEASIBLE
+    assert result.certificate.lower <= truth.certificate.upper + 1e-12
+    assert result.certificate.upper >= truth.certificate.lower - 1e-12
+
+
 STATUSES = {
     "optimal": ("CERTIFIED", "CERTIFIED"),
     "optimal_inaccurate": ("CERTIFIED", "CERTIFIED"),

@@ -192,6 +192,11 @@ class TestAnswers:
         with pytest.raises(oc.InvalidProblem, match=words):
             oc.Reps(**settings)
 
+    def test_totals_are_refused(self):
+        mdp = oc.MDP.from_arrays([[[0.5, 0.5]], [[0, 1]]], [[1], [0]])
+        with pytest.raises(oc.Unsupported, match="PolicyIteration answers totals"):
+            oc.solve(oc.Problem(mdp, criterion="total", goal=1), oc.Reps())
+
     def test_concave_objectives_are_refused(self):
         mdp = oc.instances.get("machine-repair")
         for term in ({"regularizer": oc.KL(1.0, oc.Policy.uniform(mdp))}, {"utility": oc.StateEntropy()}):
