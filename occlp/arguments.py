@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from occlp._typing import FloatArray
-from occlp.errors import InvalidProblem
-from occlp.model.exact import shown
+from occlp._typing import AnyArray, FloatArray
+from occlp.errors import InvalidModel, InvalidProblem
+from occlp.model.exact import is_exact, read_number, shown, to_fractions
 
 #: What numpy and scipy raise for objects that are not what they are asked to be.
 _STRANGE = (TypeError, ValueError, OverflowError, IndexError, NotImplementedError)
@@ -29,6 +31,38 @@ def read_numbers(values: Any, name: str) -> FloatArray:
         except _STRANGE:
             pass
     raise InvalidProblem(f"{name} takes real numbers, not {shown(values)}.")
+
+
+def read_exact_numbers(values: Any, name: str) -> AnyArray | None:
+    """Return an array of fractions where numbers are written in text, decimals or fractions; None where none are.
+
+    Raises `InvalidProblem` for text that is no number.
+    """
+    try:
+        array = np.asarray(values)
+        written = array.dtype.kind in "OU" and any(map(is_exact, array.ravel().tolist()))
+        return to_fractions(array, name) if written else None
+    except InvalidModel as error:
+        raise InvalidProblem(str(error)) from None
+    except _STRANGE:  # no array at all, which `read_numbers` refuses
+        return None
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number, or text that may say one; booleans are not."""
+    kinds = int | float | np.integer | np.floating | Fraction | Decimal | str
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def read_fraction(value: Any, name: str) -> Fraction | float:
+    """Return a number exactly: doubles are the dyadic rationals that they are, text says a decimal or a fraction.
+
+    NaN and infinities come back as floats. Raises `InvalidProblem` for text that is no number.
+    """
+    try:
+        return read_number(float(value) if isinstance(value, np.floating) else value, name)
+    except InvalidModel as error:
+        raise InvalidProblem(str(error)) from None
 
 
 def read_list(values: Any, name: str) -> list[Any]:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.arguments import read_list, read_numbers
+from occlp.arguments import is_number, read_fraction, read_list
+from occlp.atoms import Atom, atom_of
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
-from occlp.model.exact import to_double
+from occlp.model.exact import rounded_away, to_double
 
 if TYPE_CHECKING:
     from occlp.model.exact import ExactNumbers
@@ -28,36 +29,20 @@ Relation: TypeAlias = Literal["<=", ">=", "=="]
 
 
 @dataclass(frozen=True, eq=False)
-class Atom:
-    """One linear functional of the occupancy: a named cost, an [S, A] array, or an indicator of pairs."""
-
-    kind: Literal["name", "array", "visits"]
-    what: Any
-    total: bool  # on the return scale, divided by 1 − γ
-
-    def __str__(self) -> str:
-        inside = {"name": repr(self.what), "array": "array"}.get(self.kind)
-        if inside is not None:
-            return f"expected{'_total' if self.total else ''}({inside})"
-        states, actions = self.what
-        listed = [f"states={states!r}"] * (states is not None) + [f"actions={actions!r}"] * (actions is not None)
-        return f"{'visits' if self.total else 'share'}({', '.join(listed)})"
-
-
-@dataclass(frozen=True, eq=False)
 class LinearExpression:
     """A linear function of the occupancy: sums and multiples of expectations and visits.
 
     Supports ``+``, ``-``, multiplication and division by numbers, and comparison with a number, which
     makes a `Constraint`. Two expressions cannot be compared with each other: move both to one side.
+    Numbers may be text or fractions, "1/3" or "0.8", and are kept exactly.
 
     Attributes
     ----------
-    terms : tuple of (float, atom)
+    terms : tuple of (Fraction, atom)
         Weights and the expectations or visits that they weigh.
     """
 
-    terms: tuple[tuple[float, Atom], ...]
+    terms: tuple[tuple[Fraction, Atom], ...]
 
     __array_ufunc__ = None  # numpy leaves products and comparisons with its numbers to this class
 
@@ -67,7 +52,7 @@ class LinearExpression:
         return LinearExpression(self.terms + other.terms)
 
     def __neg__(self) -> LinearExpression:
-        return -1.0 * self
+        return -1 * self
 
     def __sub__(self, other: object) -> LinearExpression:
         if not isinstance(other, LinearExpression):
@@ -75,22 +60,22 @@ class LinearExpression:
         return self + -other
 
     def __mul__(self, factor: object) -> LinearExpression:
-        if isinstance(factor, bool) or not isinstance(factor, int | float | np.number):
-            return NotImplemented
-        number = to_double(factor)
-        if not math.isfinite(number):
-            raise InvalidProblem(f"an expression cannot be multiplied by {number}.")
-        return LinearExpression(tuple((number * weight, atom) for weight, atom in self.terms))
+        return self._scaled(factor, "multiplied") if is_number(factor) else NotImplemented
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: object) -> LinearExpression:
-        if isinstance(divisor, bool) or not isinstance(divisor, int | float | np.number):
-            return NotImplemented
-        number = to_double(divisor)
-        if number == 0 or not math.isfinite(number):
-            raise InvalidProblem(f"an expression cannot be divided by {number}.")
-        return self * (1.0 / number)
+        return self._scaled(divisor, "divided") if is_number(divisor) else NotImplemented
+
+    def _scaled(self, number: object, how: str) -> LinearExpression:
+        """Multiply or divide by a number, exactly; raises `InvalidProblem` where no double comes near the result."""
+        factor = read_fraction(number, "a factor of an expression")
+        if isinstance(factor, float) or (how == "divided" and not factor):
+            raise InvalidProblem(f"an expression cannot be {how} by {number}.")
+        scaled = [(weight * factor if how == "multiplied" else weight / factor, atom) for weight, atom in self.terms]
+        if not all(math.isfinite(to_double(weight)) for weight, _ in scaled):
+            raise InvalidProblem(f"an expression {how} by {number} is beyond the range of doubles.")
+        return LinearExpression(tuple(scaled))
 
     def __le__(self, bound: object) -> Constraint:
         return Constraint(self, "<=", read_bound(bound))
@@ -109,7 +94,7 @@ class LinearExpression:
     def __str__(self) -> str:
         parts = []
         for weight, atom in self.terms:
-            factor = "" if abs(weight) == 1 else f"{abs(weight):g}*"
+            factor = "" if abs(weight) == 1 else f"{float(abs(weight)):g}*"
             parts.append(f"{'-' if weight < 0 else '+'} {factor}{atom}")
         text = " ".join(parts)
         return text.removeprefix("+ ")
@@ -123,48 +108,68 @@ class LinearExpression:
         for weight, atom in self.terms:
             if atom.total and rest == 0:
                 raise InvalidProblem(f"{atom} is infinite under the average criterion; use expected() per step.")
-            total += weight * _coefficients(atom, mdp) / (rest if atom.total else 1.0)
+            total += float(weight) * atom.coefficients(mdp) / (rest if atom.total else 1.0)
         return total
 
     def total_part(self, mdp: MDP) -> FloatArray:
         """The part of the coefficients that `coefficients` divides by 1 − γ, before the division, [pairs]."""
-        parts = [weight * _coefficients(atom, mdp) for weight, atom in self.terms if atom.total]
+        parts = [float(weight) * atom.coefficients(mdp) for weight, atom in self.terms if atom.total]
         return np.asarray(sum(parts, start=np.zeros(mdp.n_pairs)))
 
     def fractions(self, mdp: MDP, numbers: ExactNumbers, rest: Fraction) -> list[Fraction]:
-        """Return the coefficients [pairs] in exact arithmetic; weights and arrays are the dyadic rationals they are."""
+        """Return the coefficients [pairs] in exact arithmetic; doubles are the dyadic rationals that they are."""
         total = [Fraction(0)] * mdp.n_pairs
         for weight, atom in self.terms:
-            factor = Fraction(weight) / rest if atom.total else Fraction(weight)
-            known: Mapping[str, Sequence[Fraction]] = {"reward": numbers.rewards, **numbers.costs}
-            own = known[atom.what] if atom.kind == "name" else map(Fraction, _coefficients(atom, mdp).tolist())
-            total = [before + factor * number for before, number in zip(total, own, strict=True)]
+            factor = weight / rest if atom.total else weight
+            total = [before + factor * own for before, own in zip(total, atom.fractions(mdp, numbers), strict=True)]
         return total
+
+    def beyond_doubles(self, mdp: MDP) -> list[str]:
+        """The numbers of the expression that are no doubles, as text, for fingerprints."""
+        found = [text for _, atom in self.terms for text in atom.beyond_doubles(mdp)]
+        return rounded_away("weight", (weight for weight, _ in self.terms)) + found
 
     @property
     def name(self) -> str | None:
         """The cost's name when the expression is one named expectation, unscaled; else None."""
-        if len(self.terms) == 1 and self.terms[0][0] == 1.0 and self.terms[0][1].kind == "name":
+        if len(self.terms) == 1 and self.terms[0][0] == 1 and self.terms[0][1].kind == "name":
             return str(self.terms[0][1].what)
         return None
 
 
+class _Bounded:
+    """What constraints of both kinds have: a bound, and no truth value."""
+
+    exact_bound: Fraction
+
+    @property
+    def bound(self) -> float:
+        """The double next to the bound."""
+        return float(self.exact_bound)
+
+    def __bool__(self) -> NoReturn:
+        raise InvalidProblem("a constraint has no truth value; comparisons cannot be chained as a <= x <= b.")
+
+
 @dataclass(frozen=True, eq=False)
-class Constraint:
+class Constraint(_Bounded):
     """A limit on a linear expression of the occupancy.
 
     Attributes
     ----------
     expression : LinearExpression
     relation : {"<=", ">=", "=="}
+    exact_bound : Fraction
+        The bound as it was written: a double is the dyadic rational that it is, "4/5" and "0.8" are four fifths.
     bound : float
+        The double next to it.
     label : str, optional
         How the limit was written, where it was multiplied out to become linear.
     """
 
     expression: LinearExpression
     relation: Relation
-    bound: float
+    exact_bound: Fraction
     label: str | None = None
 
     @property
@@ -175,27 +180,26 @@ class Constraint:
     def in_numbers(self, mdp: MDP, rest: float) -> Constraint:
         """The same limit with the model's numbers written out: it holds still where rewards or costs are replaced."""
         table = mdp.pairs.table(self.expression.coefficients(mdp, rest), 0.0)
-        return Constraint(expected(table), self.relation, self.bound, str(self))
-
-    def __bool__(self) -> NoReturn:
-        raise InvalidProblem("a constraint has no truth value; comparisons cannot be chained as a <= x <= b.")
+        return Constraint(expected(table), self.relation, self.exact_bound, str(self))
 
     def __str__(self) -> str:
         return self.label or f"{self.expression} {self.relation} {self.bound:g}"
 
 
 @dataclass(frozen=True, eq=False)
-class ConcaveConstraint:
+class ConcaveConstraint(_Bounded):
     """A lower limit on a concave utility of the occupancy, ``oc.StateEntropy() >= 1.5``; its policies are convex.
 
     Attributes
     ----------
     utility : ConcaveUtility
+    exact_bound : Fraction
     bound : float
+        The double next to it.
     """
 
     utility: Any
-    bound: float
+    exact_bound: Fraction
 
     @property
     def relation(self) -> Relation:
@@ -209,10 +213,7 @@ class ConcaveConstraint:
 
     def in_numbers(self, mdp: MDP, rest: float) -> ConcaveConstraint:
         """The same limit with the model's numbers written out: it holds still where rewards or costs are replaced."""
-        return ConcaveConstraint(self.utility.in_numbers(mdp), self.bound)
-
-    def __bool__(self) -> NoReturn:
-        raise InvalidProblem("a constraint has no truth value; comparisons cannot be chained as a <= x <= b.")
+        return ConcaveConstraint(self.utility.in_numbers(mdp), self.exact_bound)
 
     def __str__(self) -> str:
         return f"{self.name} >= {self.bound:g}"
@@ -229,15 +230,20 @@ def expected(what: str | Any) -> LinearExpression:
     ----------
     what : str or array [S, A]
         "reward", the name of a cost of the model, or numbers of your own (entries of pairs that do not
-        exist are ignored).
+        exist are ignored), which may be written in fractions.
 
     Examples
     --------
     >>> import occlp as oc
     >>> print(oc.expected("wear") + 2 * oc.expected("reward") <= 0.25)
     expected('wear') + 2*expected('reward') <= 0.25
+
+    Text and fractions are kept exactly, for ``certify="exact"``:
+
+    >>> (oc.expected("wear") <= "1/3").exact_bound
+    Fraction(1, 3)
     """
-    return LinearExpression(((1.0, _atom(what, total=False)),))
+    return LinearExpression(((Fraction(1), atom_of(what, total=False)),))
 
 
 def expected_total(what: str | Any) -> LinearExpression:
@@ -248,7 +254,7 @@ def expected_total(what: str | Any) -> LinearExpression:
     what : str or array [S, A]
         As in `expected`.
     """
-    return LinearExpression(((1.0, _atom(what, total=True)),))
+    return LinearExpression(((Fraction(1), atom_of(what, total=True)),))
 
 
 def visits(
@@ -263,7 +269,7 @@ def visits(
     """
     if states is None and actions is None:
         raise InvalidProblem("visits() needs states=, actions= or both: all pairs together are always 1/(1 − γ).")
-    return LinearExpression(((1.0, Atom("visits", (states, actions), total=True)),))
+    return LinearExpression(((Fraction(1), Atom("visits", (states, actions), total=True)),))
 
 
 def name_constraints(
@@ -308,45 +314,13 @@ def _flat(given: Any) -> list[Limit]:
     return [given]
 
 
-def read_bound(bound: object) -> float:
-    """Return a bound as a number; raises `InvalidProblem` for anything but a finite one."""
+def read_bound(bound: object) -> Fraction:
+    """Return a bound exactly, as `read_fraction` does; raises `InvalidProblem` for anything but a finite number."""
     if isinstance(bound, LinearExpression):
         raise InvalidProblem("compare an expression with a number: write a - b <= 0 for a <= b.")
-    if isinstance(bound, bool) or not isinstance(bound, int | float | np.number):
+    if not is_number(bound):
         raise InvalidProblem(f"the bound {bound!r} is not a number.")
-    value = to_double(bound)
-    if not math.isfinite(value):
+    value = read_fraction(bound, "the bound")
+    if isinstance(value, float):
         raise InvalidProblem(f"the bound {value} is not finite. Leave a constraint out to have no limit.")
     return value
-
-
-def _atom(what: Any, *, total: bool) -> Atom:
-    if isinstance(what, str):
-        return Atom("name", what, total)
-    array = read_numbers(what, "expected()")
-    if array.ndim != 2:
-        raise InvalidProblem(f"expected() takes the name of a cost or an [S, A] array, not shape {list(array.shape)}.")
-    return Atom("array", array, total)
-
-
-def _coefficients(atom: Atom, mdp: MDP) -> FloatArray:
-    pairs = mdp.pairs
-    if atom.kind == "visits":
-        states, actions = atom.what
-        return pairs.select(states, actions).astype(np.float64)
-    if atom.kind == "array":
-        if atom.what.shape != (mdp.n_states, mdp.n_actions):
-            raise InvalidProblem(
-                f"an array in expected() is [S, A] = [{mdp.n_states}, {mdp.n_actions}], not {list(atom.what.shape)}."
-            )
-        values: FloatArray = atom.what[pairs.states, pairs.actions]
-        if not np.isfinite(values).all():
-            pair = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise InvalidProblem(f"the array in expected() holds {values[pair]} at {pairs.describe(pair)}.")
-        return values
-    if atom.what == "reward":
-        return mdp.pair_rewards
-    if atom.what not in mdp.pair_costs:
-        known = ", ".join(map(repr, ["reward", *mdp.pair_costs]))
-        raise InvalidProblem(f"the model has no cost {atom.what!r}. It has {known}.")
-    return mdp.pair_costs[atom.what]

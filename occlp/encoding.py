@@ -6,15 +6,17 @@ Nothing is executed: a function of the user becomes its name, and what it is wor
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from occlp.constraints import Atom, ConcaveConstraint, Constraint, Limit, LinearExpression
+from occlp.atoms import Atom
+from occlp.constraints import ConcaveConstraint, Constraint, Limit, LinearExpression
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.model import MDP
-from occlp.model.exact import shown
-from occlp.plain import plain_array, plain_number
+from occlp.model.exact import exact_numbers, shown, to_floats
+from occlp.plain import plain_array, plain_fraction, plain_number, written
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.terms import (
@@ -87,9 +89,10 @@ def read_pairs(values: Any, count: int) -> Any:
 
 def _encode_limit(problem: Problem, limit: Limit) -> dict[str, Any]:
     if isinstance(limit, ConcaveConstraint):
-        return {"utility": _encode_term(problem, limit.utility), "bound": limit.bound}
+        return {"utility": _encode_term(problem, limit.utility), "bound": _encode_number(limit.exact_bound)}
     terms = _encode_expression(problem.mdp, limit.expression)
-    return {"terms": terms, "relation": limit.relation, "bound": limit.bound, "label": limit.label}
+    bound = _encode_number(limit.exact_bound)
+    return {"terms": terms, "relation": limit.relation, "bound": bound, "label": limit.label}
 
 
 def _encode_expression(mdp: MDP, expression: LinearExpression) -> list[Any]:
@@ -98,10 +101,15 @@ def _encode_expression(mdp: MDP, expression: LinearExpression) -> list[Any]:
     for weight, atom in expression.terms:
         what = atom.what
         if atom.kind != "name":
-            alone = LinearExpression(((1.0, Atom(atom.kind, atom.what, total=False)),))
-            what = alone.coefficients(mdp, 1.0).tolist()
-        terms.append([weight, what, atom.total])
+            what = [_encode_number(number) for number in atom.fractions(mdp, exact_numbers(mdp))]
+        terms.append([_encode_number(weight), what, atom.total])
     return terms
+
+
+def _encode_number(number: Fraction) -> float | str:
+    """A double, where the number is one; else text that `plain_fraction` reads."""
+    near = float(number)
+    return near if Fraction(near) == number else written(number)
 
 
 def _encode_term(problem: Problem, setting: Any) -> dict[str, Any] | None:
@@ -130,14 +138,12 @@ def _encode_policy(setting: Any) -> list[float] | None:
 
 
 def _decode_limit(mdp: MDP, plain: Any) -> Limit:
-    bound = plain_number(plain["bound"], "a bound")
-    if not np.isfinite(bound):
-        raise InvalidProblem(f"{bound!r} is not a bound")
+    bound = plain_fraction(plain["bound"], "a bound")
     if "utility" in plain:
         limit: Limit = _decode_term(mdp, plain["utility"]) >= bound  # a TypeError where it is no utility
         return limit
     if plain["relation"] not in ("<=", ">=", "=="):
-        raise InvalidProblem(f"{plain['relation']!r} {bound!r} is not a limit")
+        raise InvalidProblem(f"{plain['relation']!r} {float(bound)!r} is not a limit")
     label = plain["label"]
     expression = _decode_expression(mdp, plain["terms"])
     return Constraint(expression, plain["relation"], bound, None if label is None else str(label))
@@ -149,9 +155,19 @@ def _decode_expression(mdp: MDP, plain: Any) -> LinearExpression:
         if isinstance(what, str):
             atom = Atom("name", what, bool(total))
         else:
-            atom = Atom("array", mdp.pairs.table(read_pairs(what, mdp.n_pairs), 0.0), bool(total))
-        terms.append((plain_number(weight, "a weight"), atom))
+            atom = _decode_table(mdp, what, bool(total))
+        terms.append((plain_fraction(weight, "a weight"), atom))
     return LinearExpression(tuple(terms))
+
+
+def _decode_table(mdp: MDP, plain: Any, total: bool) -> Atom:
+    """One number a pair; kept as fractions where one is written as such."""
+    if not isinstance(plain, list) or not any(isinstance(number, str) for number in plain):
+        return Atom("array", mdp.pairs.table(read_pairs(plain, mdp.n_pairs), 0.0), total)
+    numbers = [plain_fraction(number, "a list of the file") for number in plain]
+    exact = np.full((mdp.n_states, mdp.n_actions), Fraction(0), dtype=object)
+    exact[mdp.pairs.states, mdp.pairs.actions] = numbers
+    return Atom("array", to_floats(exact), total, exact)
 
 
 def _decode_term(mdp: MDP, plain: Any) -> Any:

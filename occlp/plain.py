@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from fractions import Fraction
 from typing import Any
 from unicodedata import category
 
 import numpy as np
 
 from occlp._typing import FloatArray
-from occlp.model.exact import shown, to_double
+from occlp.errors import InvalidModel
+from occlp.model.exact import shown, to_double, to_fraction
+
+_FRACTION = re.compile(r"-?[0-9]+(/[0-9]+)?")
 
 
 def read_json(text: str | bytes) -> Any:
@@ -35,6 +41,26 @@ def plain_number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {shown(value)}, not a number")
     return to_double(value)
+
+
+def plain_fraction(value: Any, name: str) -> Fraction:
+    """Return a finite number exactly: a double is the dyadic rational that it is, text is of the form p/q."""
+    if isinstance(value, str):
+        if not _FRACTION.fullmatch(value):
+            raise TypeError(f"{name} is {shown(value)}, not a fraction p/q")
+        return to_fraction(value, name)
+    number = plain_number(value, name)
+    if not math.isfinite(number):
+        raise TypeError(f"{name} is {shown(number)}, not a finite number")
+    return Fraction(number)
+
+
+def written(number: Fraction) -> str:
+    """A fraction as text p/q; raises `InvalidModel` for one of thousands of digits, which Python refuses to write."""
+    try:
+        return str(number)
+    except ValueError:
+        raise InvalidModel("there is a fraction of thousands of digits; those cannot be saved.") from None
 
 
 def plain_array(values: Any, name: str) -> FloatArray:

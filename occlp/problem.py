@@ -22,6 +22,7 @@ from occlp.constraints import (
 )
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.model import MDP
+from occlp.model.exact import rounded_away
 from occlp.terms import ConcaveUtility, Regularizer
 
 
@@ -182,7 +183,7 @@ class Problem:
         if self.criterion != "total":
             return expression.coefficients(self.mdp, self.rest)
         per_step = [atom for _, atom in expression.terms if not atom.total]
-        shares = isinstance(what, Constraint) and what.bound == 0 and len(per_step) == len(expression.terms)
+        shares = isinstance(what, Constraint) and not what.exact_bound and len(per_step) == len(expression.terms)
         if per_step and not shares:
             raise InvalidProblem(
                 f"{per_step[0]} is an expectation per step, which a total does not have. Use oc.expected_total(...) "
@@ -195,7 +196,7 @@ class Problem:
         if self.criterion != "total":
             return limit.in_numbers(self.mdp, self.rest)
         table = self.mdp.pairs.table(self.coefficients(limit), 0.0)
-        return Constraint(expected_total(table), limit.relation, limit.bound, str(limit))
+        return Constraint(expected_total(table), limit.relation, limit.exact_bound, str(limit))
 
     @property
     def discount(self) -> float:
@@ -219,6 +220,7 @@ class Problem:
         digest.update(f"occlp-problem-1 {self.sense} {self.criterion} {self.discount!r} {self.rest!r}".encode())
         parts = [mdp.pairs.start, mdp.pairs.actions, mdp.transitions.indptr, mdp.transitions.indices]
         parts += [mdp.transitions.data, mdp.pair_rewards, mdp.initial]
+        exact = [] if mdp.exact is None else mdp.exact.beyond_doubles  # numbers are told apart beyond their doubles
         if self.criterion == "total":
             digest.update(self.objective.encode())
             parts.append(self.goal_states)
@@ -228,9 +230,12 @@ class Problem:
         for name, constraint in self.limits.items():
             digest.update(f"{name} {constraint.relation} {constraint.bound!r}".encode(errors="surrogatepass"))
             parts.append(self.coefficients(constraint))
+            exact += rounded_away(name, [constraint.exact_bound]) + constraint.expression.beyond_doubles(mdp)
         for name, limit in self.concave_limits.items():
             digest.update(f"{name} concave >= {limit.bound!r}".encode(errors="surrogatepass"))
             parts += [_as_array(part) for part in limit.utility.parts(mdp)]
+            exact += rounded_away(name, [limit.exact_bound])
+        digest.update(" ".join(exact).encode(errors="surrogatepass"))
         for part in parts:
             digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, NoReturn
 
 import numpy as np
 
 from occlp._typing import FloatArray
 from occlp.arguments import read_list
-from occlp.constraints import Atom, Constraint, LinearExpression, Relation, expected, read_bound
+from occlp.atoms import Atom
+from occlp.constraints import Constraint, LinearExpression, Relation, expected, read_bound
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
 
@@ -52,15 +54,15 @@ class ConditionalShare:
 
     def _limits(self, relation: Relation, bound: object) -> ConstraintList:
         share = read_bound(bound)
-        if not 0.0 <= share <= 1.0:
-            raise InvalidProblem(f"a share within a state lies in [0, 1]; the bound {share:g} does not.")
+        if not 0 <= share <= 1:
+            raise InvalidProblem(f"a share within a state lies in [0, 1]; the bound {float(share):g} does not.")
         made = ConstraintList()
         for state in self.states:
             chosen = Atom("visits", ([state], self.actions), total=False)
             everything = Atom("visits", ([state], None), total=False)
-            difference = LinearExpression(((1.0, chosen), (-share, everything)))
-            label = f"conditional({state!r}, {self.actions!r}) {relation} {share:g}"
-            made.append(Constraint(difference, relation, 0.0, label))
+            difference = LinearExpression(((Fraction(1), chosen), (-share, everything)))
+            label = f"conditional({state!r}, {self.actions!r}) {relation} {float(share):g}"
+            made.append(Constraint(difference, relation, Fraction(0), label))
         return made
 
 
@@ -98,7 +100,8 @@ class Ratio:
     def _limit(self, relation: Relation, bound: object) -> Constraint:
         value = read_bound(bound)
         difference = self.numerator - value * self.denominator
-        return Constraint(_Cleared(difference.terms, self.denominator), relation, 0.0, f"{self} {relation} {value:g}")
+        label = f"{self} {relation} {float(value):g}"
+        return Constraint(_Cleared(difference.terms, self.denominator), relation, Fraction(0), label)
 
 
 @dataclass(frozen=True, eq=False)

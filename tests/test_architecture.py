@@ -34,6 +34,7 @@ LAYERS = (
     "semi_markov",
     "instances",
     "interop",
+    "atoms",
     "constraints",
     "shares",
     "terms",
@@ -76,8 +77,8 @@ LAYERS = (
 ONLY_FROM = {
     "kernels": {"kernels", "_typing"},
     "verify": {
-        "verify", "_typing", "errors", "convex", "model", "arguments", "policy", "constraints", "shares", "terms",
-        "problem", "standard",
+        "verify", "_typing", "errors", "convex", "model", "arguments", "policy", "atoms", "constraints", "shares",
+        "terms", "problem", "standard",
     },
 }  # fmt: skip
 #: The one module that, like a user, imports the package and its lazy exports.

@@ -101,7 +101,7 @@ def _constraint(text: str, expectation: Callable[[str], oc.LinearExpression]) ->
         name, found, bound = text.partition(sign)
         if found:
             try:
-                return name.strip(), compared(expectation(name.strip()), float(bound))
+                return name.strip(), compared(expectation(name.strip()), bound.strip())
             except ValueError:
                 break
     raise oc.InvalidProblem(f'--constraint "{text}" is not of the form "COST <= NUMBER", with <=, >= or ==.')

@@ -100,7 +100,7 @@ def enclosed_majorant(problem: Problem, form: ExactForm, limit: ConcaveConstrain
     offset = arb(majorant.offset)
     if not isinstance(limit.utility, Utility):
         offset = enclosed_bound(problem, form, limit.utility, [-x for x in slope], majorant.dual)
-    return [arb(limit.bound) - offset - x for x in slope]
+    return [arb(to_rational(limit.exact_bound)) - offset - x for x in slope]
 
 
 def enclosed_bonus(problem: Problem, form: ExactForm, policy: Policy) -> list[Ball]:

@@ -61,7 +61,7 @@ def prove_basis(form: ExactForm, certificate: Certificate, evaluation: Evaluatio
         proved = _try(form, list(choice), extras, binding)
         if proved is not None:
             return proved
-    raise Unsupported("none of the bases near the answer is optimal for the bounds as the doubles that they are")
+    raise Unsupported("none of the bases near the answer is optimal")
 
 
 def _ending_choice(form: ExactForm, evaluation: Evaluation) -> IntArray:
@@ -96,18 +96,28 @@ def _guesses(
 
 
 def _try(form: ExactForm, choice: list[int], extras: list[int], binding: list[int]) -> ProvedBasis | None:
-    """Solve a basis and check every condition of optimality; states without mass may change their action."""
+    """Solve a basis and check every condition of optimality.
+
+    States without mass may change their action, and limits that are just kept may come to bind: steps of the simplex
+    method that leave the occupancy as it is.
+    """
     for _ in range(MOST_REPAIRS):
         try:
             basis = _Basis.of(form, choice, extras, binding)
         except ZeroDivisionError:  # the mended choice never reaches the goal
             return None
-        better = None if basis is None else _mended(form, choice, basis.short, basis.occupancy)
-        if basis is None or better is None:
+        if basis is None:
             return None
-        if better == choice:
+        better = _mended(form, choice, basis.short, basis.occupancy)
+        entering = max(range(len(basis.short)), key=basis.short.__getitem__)
+        if better != choice:
+            choice = better
+        elif basis.short[entering] <= 0:
             return None if basis.pays_to_stay() else basis.proved(choice)
-        choice = better
+        elif (turned := basis.pivoted(extras, binding, entering)) is not None:
+            extras, binding = turned
+        else:
+            return None
     return None
 
 
@@ -121,6 +131,8 @@ class _Basis:
     prices: dict[str, Number]  # of the limits that bind
     occupancy: dict[int, Number]
     short: list[Number]  # [pairs]
+    falls: list[list[Number]]  # rewards and limits, [1 + limits, pairs]: advantages along the chain of the choice
+    room: list[Number]  # of each limit
 
     @classmethod
     def of(cls, form: ExactForm, choice: list[int], extras: list[int], binding: list[int]) -> _Basis | None:
@@ -136,10 +148,10 @@ class _Basis:
             return None
         if any(price < 0 and not form.limits[k].equal for k, price in zip(binding, prices, strict=True)):
             return None
-        for k, limit in enumerate(form.limits):
-            excess = over[k] + sum(x * falls[k + 1][e] for x, e in zip(masses, extras, strict=True))
-            if excess > 0 or (limit.equal and excess != 0):
-                return None
+        added = [sum(x * fall[e] for x, e in zip(masses, extras, strict=True)) for fall in falls[1:]]
+        room = [-start - more for start, more in zip(over, added, strict=True)]
+        if any(left < 0 or (limit.equal and left != 0) for limit, left in zip(form.limits, room, strict=True)):
+            return None
         fixed = dict(zip(extras, masses, strict=True))
         occupancy = {**dict(zip(choice, chain.occupancy(fixed), strict=True)), **fixed}
         if min(occupancy.values()) < 0:
@@ -154,7 +166,27 @@ class _Basis:
         ]
         values = [priced(v, [worths[k + 1].values[s] for k in binding]) for s, v in enumerate(worths[0].values)]
         named = {form.limits[k].name: y for k, y in zip(binding, prices, strict=True)}
-        return cls(form, priced(worths[0].gain, [over[k] for k in binding]), values, named, occupancy, short)
+        optimum = priced(worths[0].gain, [over[k] for k in binding])
+        return cls(form, optimum, values, named, occupancy, short, falls, room)
+
+    def pivoted(self, extras: list[int], binding: list[int], entering: int) -> tuple[list[int], list[int]] | None:
+        """The basis once a pair that pays has come in without mass, in the place of what keeps it out.
+
+        That is another pair without mass, which would fall below zero, or a limit without room, which would be
+        broken. None where nothing keeps the pair out.
+        """
+        falls = self.falls[1:]
+        moves = _solve([[falls[k][e] for e in extras] for k in binding], [-falls[k][entering] for k in binding])
+        if moves is None:
+            return None
+        for place, (pair, move) in enumerate(zip(extras, moves, strict=True)):
+            if move < 0 and not self.occupancy[pair]:
+                return [*extras[:place], entering, *extras[place + 1 :]], binding
+        for k, (limit, fall) in enumerate(zip(self.form.limits, falls, strict=True)):
+            use = fall[entering] + sum(move * fall[e] for move, e in zip(moves, extras, strict=True))
+            if k not in binding and not self.room[k] and (use > 0 or (limit.equal and use)):
+                return [*extras, entering], [*binding, k]
+        return None
 
     def pays_to_stay(self) -> bool:
         """Whether a policy may stay for ever at no loss where the values are negative, which then bound nothing."""
@@ -189,14 +221,12 @@ def _solve(rows: list[list[Number]], rhs: list[Number]) -> list[Number] | None:
         return None
 
 
-def _mended(form: ExactForm, choice: list[int], short: list[Number], occupancy: dict[int, Number]) -> list[int] | None:
-    """The choice with better actions where there is no mass; None where a state with mass could do better."""
+def _mended(form: ExactForm, choice: list[int], short: list[Number], occupancy: dict[int, Number]) -> list[int]:
+    """The choice with better actions in states without mass."""
     better = list(choice)
     for state, (first, last) in enumerate(pairwise(form.start)):
         best = max(range(first, last), key=short.__getitem__)
-        if short[best] > 0:
-            if any(occupancy.get(pair, 0) for pair in range(first, last)):
-                return None
+        if short[best] > 0 and not any(occupancy.get(pair, 0) for pair in range(first, last)):
             better[state] = best
     return better
 

@@ -196,7 +196,7 @@ def _limits(problem: Problem, rest: Fraction) -> list[ExactLimit]:
     total = problem.criterion == "total"
     ended = problem.goal_states[problem.mdp.pairs.states].tolist()
     for name, limit in problem.limits.items():
-        side, bound = -1 if limit.relation == ">=" else 1, Fraction(limit.bound)
+        side, bound = -1 if limit.relation == ">=" else 1, limit.exact_bound
         costs = limit.expression.fractions(problem.mdp, numbers, Fraction(1) if total else rest)
         row = [Fraction(0) if end else c - (0 if total else bound) for c, end in zip(costs, ended, strict=True)]
         beside = to_rational(side * bound if total else Fraction(0))

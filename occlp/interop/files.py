@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import re
 import tokenize
 import zipfile
 from fractions import Fraction
@@ -23,7 +22,7 @@ from scipy import sparse
 from occlp.errors import InvalidModel
 from occlp.model.exact import ExactNumbers
 from occlp.model.mdp import MDP
-from occlp.plain import read_json
+from occlp.plain import plain_fraction, read_json, written
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +34,6 @@ FORMAT = "occlp-mdp"
 #: Raised when older versions of the library could not read what is written.
 VERSION = 1
 
-_FRACTION = re.compile(r"-?[0-9]+(/[0-9]+)?")
 #: What zipfile, json and numpy raise for bytes that are not what they seem.
 _DAMAGE = (
     zipfile.BadZipFile, tokenize.TokenError, SyntaxError, LookupError, ValueError, TypeError, ArithmeticError,
@@ -172,10 +170,7 @@ def _decode_json(archive: zipfile.ZipFile, name: str) -> Any:
 
 def _encode_exact(exact: ExactNumbers) -> dict[str, Any]:
     def write(numbers: Sequence[Fraction]) -> list[str]:
-        try:
-            return [str(number) for number in numbers]
-        except ValueError:  # Python's limit on the digits of an integer
-            raise InvalidModel("the model holds fractions of thousands of digits; those cannot be saved.") from None
+        return [written(number) for number in numbers]
 
     return {
         "transitions": write(exact.transitions),
@@ -274,9 +269,7 @@ def _attach_exact(archive: zipfile.ZipFile, mdp: MDP, notes: list[str]) -> MDP:
     stored = _decode_json(archive, "exact")
 
     def read(texts: Any, twins: AnyArray) -> tuple[Fraction, ...]:
-        if not all(isinstance(text, str) and _FRACTION.fullmatch(text) for text in texts):
-            raise InvalidModel("the file is damaged: an exact number is not of the form p/q.")
-        numbers = tuple(Fraction(text) for text in texts)
+        numbers = tuple(plain_fraction(text, "an exact number") for text in texts)
         if not np.array_equal(np.array([float(number) for number in numbers]), twins):
             raise InvalidModel("the file is damaged: its exact numbers differ from its doubles.")
         return numbers

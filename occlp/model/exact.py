@@ -43,6 +43,18 @@ class ExactNumbers:
     discount: Fraction | None
     costs: Mapping[str, tuple[Fraction, ...]] = field(default_factory=dict)
 
+    @property
+    def beyond_doubles(self) -> list[str]:
+        """The numbers that are no doubles, costs aside, with their places, as text."""
+        parts = {"transitions": self.transitions, "rewards": self.rewards, "initial": self.initial}
+        parts["discount"] = () if self.discount is None else (self.discount,)
+        return [text for what, numbers in parts.items() for text in rounded_away(what, numbers)]
+
+
+def rounded_away(what: str, numbers: Iterable[Fraction]) -> list[str]:
+    """The fractions among numbers that are no doubles, with their places, as text."""
+    return [f"{what}[{k}]={number}" for k, number in enumerate(numbers) if Fraction(to_double(number)) != number]
+
 
 def exact_numbers(mdp: MDP) -> ExactNumbers:
     """Return the model's fractions; where it has none, its doubles as the dyadic rationals that they are."""

@@ -79,7 +79,7 @@ class ExactQuestion:
         earned = [ZERO] * mdp.n_pairs if nothing else [sign * reward for reward in numbers.rewards]
         limits = {}
         for name, limit in problem.limits.items():
-            side, bound = -1 if limit.relation == ">=" else 1, Fraction(limit.bound)
+            side, bound = -1 if limit.relation == ">=" else 1, limit.exact_bound
             total = problem.criterion == "total"
             row = limit.expression.fractions(mdp, numbers, Fraction(1) if total else 1 - gamma)
             row = [side * (cost if total else cost - bound) for cost in row]
