@@ -15,7 +15,7 @@ from occlp._typing import FloatArray
 from occlp.errors import InvalidModel
 from occlp.model.exact import shown, to_double, to_fraction
 
-_FRACTION = re.compile(r"-?[0-9]+(/[0-9]+)?")
+_FRACTION = re.compile(r"-?[0-9]+(/0*[1-9][0-9]*)?")
 
 
 def read_json(text: str | bytes) -> Any:

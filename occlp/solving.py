@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp.arguments import check_count, check_tolerance, check_word, read_generator
+from occlp.blas import on_one_thread
 from occlp.certificate import LEVELS
 from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unbounded, Unsupported
 from occlp.model import MDP
@@ -203,6 +204,7 @@ def _promised(problem: Problem, solver: Solver, result: Result) -> bool:
     return solver.promises_tol and not as_near_as_it_gets
 
 
+@on_one_thread
 def find_reference(problem: Problem, tol: float) -> Reference | TotalBound | None:
     """Solve the problem by the default method, so that other methods are judged against the true optimum."""
     try:
@@ -214,6 +216,7 @@ def find_reference(problem: Problem, tol: float) -> Reference | TotalBound | Non
         return None
 
 
+@on_one_thread
 def run(
     problem: Problem,
     solver: Solver,

@@ -14,19 +14,21 @@ import occlp as oc
 from occlp import parallel
 from occlp.chains import resolvent
 
-#: Models of more than 10,000 states: below, BLAS uses one thread whatever it is told.
+#: Vectors of more than 10,000 numbers and matrices of hundreds of rows: below, BLAS takes one thread by itself.
 SCRIPT = """
 import hashlib
 import occlp as oc
 
 fast = oc.instances.get("garnet", n_states=15_000, n_actions=3, branching=3, n_costs=1, seed=1, discount=0.95)
 slow = oc.instances.get("bumpy-gridworld", n=110, discount=0.999)
+fronts = oc.instances.get("bumpy-gridworld", n=60, discount=0.999)
 limit = oc.expected("cost0") <= 0.3
 questions = {
     "plain": (fast, None),
     "slow": (slow, None),
     "limit": (oc.Problem(fast, constraints=[limit]), None),
     "kl": (oc.Problem(fast, regularizer=oc.KL(0.1, oc.Policy.uniform(fast))), None),
+    "kl by fronts": (oc.Problem(fronts, regularizer=oc.KL(0.1, oc.Policy.uniform(fronts))), None),
     "sampled": (oc.instances.get("machine-repair"), oc.Reinforce()),
 }
 for name, (question, solver) in questions.items():
@@ -52,7 +54,7 @@ def test_answers_do_not_depend_on_threads():
         )
         assert done.returncode == 0, done.stderr
         said.append(done.stdout.splitlines())
-    assert len(said[0]) == 5
+    assert len(said[0]) == 6
     assert said[0] == said[1] == said[2]
 
 
