@@ -23,6 +23,7 @@ from occlp.model import MDP
 from occlp.plain import read_json
 from occlp.policy import Policy
 from occlp.problem import Problem, as_problem
+from occlp.storage import replacing
 from occlp.verify import check_certificate
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def save_answer(problem: Problem | MDP, result: Result, path: str | os.PathLike[
     problem : Problem or MDP
     result : Result
     path : path
-        Usually ends in ``.json``; an existing file is replaced.
+        Usually ends in ``.json``; an existing file is replaced once the new one is complete.
 
     Raises
     ------
@@ -110,7 +111,8 @@ def save_answer(problem: Problem | MDP, result: Result, path: str | os.PathLike[
             "certificate": json.loads(result.certificate.to_json()),
             "model": base64.b64encode(model.read_bytes()).decode(),
         }
-    Path(path).write_text(json.dumps(content), encoding="utf-8")
+    with replacing(path) as stream:
+        stream.write(json.dumps(content).encode())
 
 
 def load_answer(path: str | os.PathLike[str]) -> Answer:

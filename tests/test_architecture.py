@@ -24,6 +24,7 @@ LAYERS = (
     "errors",
     "convex",
     "rationals",
+    "storage",
     "blas",
     "parallel",
     "kernels",

@@ -23,6 +23,7 @@ from occlp.errors import InvalidModel
 from occlp.model.exact import ExactNumbers
 from occlp.model.mdp import MDP
 from occlp.plain import plain_fraction, read_json, written
+from occlp.storage import replacing
 
 if TYPE_CHECKING:
     import os
@@ -65,7 +66,6 @@ def save(mdp: MDP, path: str | os.PathLike[str]) -> None:
     ...     interop.load(pathlib.Path(folder, "taxicab.npz"))
     MDP(3 states, 3 actions, 8 pairs, 23 transitions, discount=0.9)
     """
-    path = Path(path)
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -89,15 +89,10 @@ def save(mdp: MDP, path: str | os.PathLike[str]) -> None:
         "rewards": mdp.pair_rewards, "initial": mdp.initial,
     }  # fmt: skip
     arrays |= {f"cost_{i}": cost for i, cost in enumerate(mdp.pair_costs.values())}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with zipfile.ZipFile(partial, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as stream, zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
 
 
 def load(path: str | os.PathLike[str]) -> MDP:

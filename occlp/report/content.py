@@ -12,6 +12,7 @@ import numpy as np
 from occlp.errors import InvalidProblem
 from occlp.graph import structure
 from occlp.plain import visible
+from occlp.storage import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -347,10 +348,6 @@ def drawable_results(comparison: Comparison) -> list[tuple[str, Result]]:
 
 def write_file(path: Path, content: str) -> Path:
     """Write text so that a reader never sees half of it."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        stream.write(content.encode())
     return path
