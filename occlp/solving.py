@@ -52,7 +52,8 @@ class Limit:
     Parameters
     ----------
     seconds : float, optional
-        Wall-clock time, looked at between two iterations, and passed on to methods that run a backend.
+        Wall-clock time, looked at between two iterations, and passed on to methods that run a backend. What is not
+        cut short: one iteration, the judgement of the answer, and loading kernels, which a fresh installation compiles.
     iterations : int, optional
     samples : int, optional
         Transitions sampled.
