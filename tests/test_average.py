@@ -423,3 +423,13 @@ def read_case(file, reward):
     matrix = sparse.coo_array((chances, (rows, columns)), shape=(len(states), n)).tocsr()
     actions = np.arange(len(states)) - np.array(start)[states]
     return oc.MDP.from_pairs(states, actions, matrix, [float(r) for r in rewards], initial=int(plain["initial"][0]))
+
+
+def test_where_nothing_is_ever_left_every_state_keeps_its_own_average():
+    mdp = oc.MDP.from_arrays(
+        np.tile(np.eye(3)[:, None, :], (1, 2, 1)), [[1, 2], [5, 4], [0, -1]], initial=[0.5, 0.25, 0.25]
+    )
+    for solver in (None, oc.OccupancyProgram("HIGHS")):
+        result = oc.solve(oc.Problem(mdp, criterion="average"), solver)
+        assert result.gain.tolist() == pytest.approx([2, 5, 0])
+        assert result.objective == pytest.approx(2.25)

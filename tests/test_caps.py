@@ -32,6 +32,7 @@ def answer(kind):
 CAPS = [
     ("solvers.multichain_iteration.MOST_IMPROVEMENTS", 1, "averages by state", oc.PolicyIteration()),
     ("chains.gains.SHIFTS", (), "averages by state", oc.PolicyIteration()),
+    ("chains.gains.EXACT_ENTRIES", -1, "averages by state", oc.PolicyIteration()),
     ("bounds.averages.MOST_ROUNDS", 0, "averages by state", oc.PolicyIteration()),
     ("bounds.averages.SHIFTS", (), "averages by state", oc.PolicyIteration()),
     ("total.improvement.MOST_IMPROVEMENTS", 1, "total", oc.PolicyIteration()),

@@ -520,6 +520,8 @@ class TestRefusals:
             oc.estimate_ratio(data, acting, features=np.ones((3, 1)))
         with pytest.raises(oc.InvalidProblem, match="give one"):
             oc.estimate_ratio(data, acting, features=np.ones((8, 1)), model=mdp)
+        with pytest.raises(oc.InvalidProblem, match="other pairs than the data"):
+            oc.estimate_ratio(data, acting, model=oc.instances.get("machine-repair", discount=0.75))
         with pytest.raises(oc.Unsupported, match="condition"):
             oc.estimate_ratio(data, acting, features=np.ones((8, 2)))
         with pytest.raises(oc.InvalidProblem, match="method='guess'"):

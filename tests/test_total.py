@@ -232,3 +232,34 @@ def test_discounting_is_a_chance_to_end(sketch):
     assert total.objective == pytest.approx(discounted.expected_return, rel=1e-11, abs=1e-11)
     best = discounted.expected_return + discounted.gap / (1 - gamma)
     assert total.certificate.lower <= best * (1 + math.copysign(1e-12, best)) + 1e-12
+
+
+def test_a_conflict_of_totals_names_what_cannot_be_kept_together():
+    """At least two visits of the first state cost two at least; how often it is left does not matter."""
+    mdp = oc.MDP.from_arrays(
+        [[[0.5, 0.5], [0, 1]], [[0, 1], [0, 1]]], [[-1, -1], [0, 0]],
+        costs={"toll": [[1, 1], [0, 0]], "leaving": [[0, 1], [0, 0]]}, initial=0,
+    )  # fmt: skip
+    limits = {
+        "often": oc.expected_total(np.array([[1.0, 1.0], [0.0, 0.0]])) >= 1.75,
+        "cheap": oc.expected_total("toll") <= 1.5,
+        "rarely": oc.expected_total("leaving") <= 5,
+    }
+    problem = oc.Problem(mdp, criterion="total", goal=1, constraints=limits)
+    for solver in (None, oc.OccupancyProgram("HIGHS")):
+        with pytest.raises(oc.Infeasible, match="often") as caught:
+            oc.solve(problem, solver)
+        assert "cheap" in str(caught.value)
+        assert "rarely" not in str(caught.value)
+        assert oc.verify(problem, caught.value.result)
+
+
+def test_a_state_that_is_next_to_never_left():
+    """1e310 steps on the average are more than doubles hold; what is earned after them is 1 all the same."""
+    mdp = oc.MDP.from_arrays([[[1.0, 1e-310, 0]], [[0, 2 / 3, 1 / 3]], [[0, 0, 1]]], [[0], [1 / 3], [0]], initial=0)
+    for goal in (None, 2):
+        problem = oc.Problem(mdp, criterion="total", goal=goal)
+        result = oc.solve(problem, check=False)
+        assert result.certificate.lower <= 1 + 1e-15
+        assert result.certificate.upper >= 1 - 1e-15
+        assert oc.verify(problem, result)

@@ -21,6 +21,8 @@ from occlp.kernels.backup import EPS
 DOUBTED_STEPS, DOUBTED_STATES = 1e12, 1_500
 #: Steps of iterative refinement at most.
 MOST_REFINEMENTS = 3
+#: Where visits are too many for doubles, those of a start with 2^−MANY of the mass are found.
+MANY = 900
 
 
 class Transient:
@@ -76,10 +78,17 @@ class Transient:
         return values
 
     def visits(self, source: FloatArray) -> FloatArray:
-        """x = source + xP on the inner states, [S]: expected visits before the chain has left; 0 outside."""
+        """x = source + xP on the inner states, [S]: expected visits before the chain has left; 0 outside.
+
+        More visits than doubles hold are as many as they hold.
+        """
         out = np.zeros(len(self.inner))
         if len(self._states):
-            out[self._states] = np.maximum(self._solver.rows(source[self._states]), 0.0)
+            found = self._solver.rows(source[self._states])
+            if not np.isfinite(found).all():
+                with np.errstate(over="ignore"):
+                    found = np.ldexp(self._solver.rows(np.ldexp(source[self._states], -MANY)), MANY)
+            out[self._states] = np.clip(found, 0.0, np.finfo(np.float64).max)
         return out
 
     def steps(self) -> FloatArray:

@@ -48,6 +48,17 @@ def test_the_last_point_is_the_optimum(strength):
     assert last.value == pytest.approx(form.rewards @ last.mass + form.term.value(last.mass), abs=1e-11)
 
 
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_points_of_runs_that_are_cut_bound_the_optimum(most, monkeypatch):
+    """Any values do (weak duality), so a run may end anywhere."""
+    form = form_of(oc.instances.get("machine-repair"), 0.01, oc.Policy.uniform(oc.instances.get("machine-repair")))
+    *_, best = descend(form, enough=1e-9, most_products=1000)
+    monkeypatch.setattr("occlp.solvers.gibbs_dual.MOST_STEPS", most)
+    points = list(descend(form, enough=1.0, most_products=1000))
+    assert bool(points) == (most > 0)
+    assert all(point.value >= best.value - 1e-12 for point in points)
+
+
 def test_too_few_products_lead_nowhere():
     mdp = oc.instances.get("slippery-gridworld", n=12, discount=0.999)
     assert not list(descend(form_of(mdp, 0.01, oc.Policy.uniform(mdp)), enough=1e-9, most_products=2))

@@ -34,12 +34,14 @@ PLAIN = {
     "data": gradient(E.OffPolicy(DATA), U.TrustRegion(0.05)),
     "a preset": oc.ActorCritic(trajectories=4, horizon=20),
     "saddle point": oc.SaddlePoint(),
+    "entropic saddle point": oc.SaddlePoint(geometry="entropic"),
     "sampled saddle point": oc.SampledSaddlePoint(batch=4),
 }
 PRICED = {
     "prices": oc.PrimalDualGradient(),
     "sampled prices": oc.PrimalDualGradient(0.2, 0.2, estimator=E.GAE(trajectories=4, horizon=20)),
     "saddle point": oc.SaddlePoint(),
+    "entropic saddle point": oc.SaddlePoint(geometry="entropic"),
     "sampled saddle point": oc.SampledSaddlePoint(batch=4),
 }
 OF_AVERAGES = {
