@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -43,6 +44,8 @@ from occlp.verdict import Outcome, begin, close_total, decide, disprove, judge, 
 POLISH_LIMIT = 0.05
 #: Exact improvements after which polishing gives up.
 MOST_IMPROVEMENTS = 1000
+#: Iterates of the method that finds the optimum for others, before it is given up.
+MOST_REFERENCE_ITERATIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -207,14 +210,20 @@ def _promised(problem: Problem, solver: Solver, result: Result) -> bool:
 
 @on_one_thread
 def find_reference(problem: Problem, tol: float) -> Reference | TotalBound | None:
-    """Solve the problem by the default method, so that other methods are judged against the true optimum."""
+    """Solve the problem by the default method, so that other methods are judged against the true optimum.
+
+    It is run to its end and polished, as in a run of its own.
+    """
+    solver, tracker = default_solver(problem), begin(problem, tol, None, None, 0)
+    job = _Job(solver, tracker, Limit(), 0.0, time.perf_counter(), np.random.default_rng(0), False, None)
     try:
-        if problem.criterion == "total":
-            return TotalTracker.bound_by(problem, default_solver(problem), tol)
-        iterates = iterate_within(problem, default_solver(problem), tol=tol, rng=np.random.default_rng(0))
-        return Reference.from_iterates(problem, iterates, tol)
+        for n, iterate in enumerate(islice(job.iterates(solver, job.rng, None), MOST_REFERENCE_ITERATIONS), 1):
+            tracker.record(iterate, n, 0.0)
     except SolverFailure:  # an infeasible problem has no optimum to compare with
         return None
+    tracker.fall_back(None)
+    job.polish(Outcome())
+    return tracker.bound if isinstance(tracker, TotalTracker) else Reference.of(tracker)
 
 
 @on_one_thread
@@ -301,19 +310,14 @@ class _Job:
         """Whether the time is up."""
         return self.limit.seconds is not None and self.seconds >= self.limit.seconds
 
-    @property
-    def limited_solver(self) -> Solver:
-        """The solver, told what is left of the time if it asks for it."""
-        seconds = self.limit.seconds
-        return within(self.solver, None if seconds is None else max(0.0, seconds - self.seconds))
-
     def drive(self, start: Start) -> Outcome:
         """Judge iterates until the method, a limit, the tolerance or the user ends the run."""
         outcome = Outcome()
         last: Iterate | None = None
         try:
             with _containing(outcome):
-                for last in self._iterates(self.limited_solver, self.rng, start):
+                left = None if self.limit.seconds is None else max(0.0, self.limit.seconds - self.seconds)
+                for last in self.iterates(within(self.solver, left), self.rng, start):
                     outcome.iterations, outcome.samples = outcome.iterations + 1, last.samples
                     outcome.note = str(last.claims.get("note", ""))
                     if last.state is not None:
@@ -338,7 +342,8 @@ class _Job:
                 self.tracker.record(last, outcome.iterations, self.seconds)
         return outcome
 
-    def _iterates(self, solver: Solver, rng: np.random.Generator, start: Start) -> Iterator[Iterate]:
+    def iterates(self, solver: Solver, rng: np.random.Generator, start: Start) -> Iterator[Iterate]:
+        """What a method yields on the question of the run, where limits count as kept within the tolerance."""
         tracker = self.tracker
         return iterate_within(tracker.problem, solver, tol=tracker.tol, rng=rng, start=start, exactly=self.exactly)
 
@@ -372,7 +377,7 @@ class _Job:
         improvements = -1
         start = tracker.best_policy
         with _containing(outcome), suppress(SolverFailure):  # what cannot be polished stands as it is
-            for iterate in self._iterates(exact, np.random.default_rng(0), start):
+            for iterate in self.iterates(exact, np.random.default_rng(0), start):
                 tracker.record(iterate, None, 0.0, prefer=True)
                 improvements += 1
                 if self.late or improvements >= MOST_IMPROVEMENTS or (smooth and tracker.reached(self.atol)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -14,11 +13,11 @@ from occlp.errors import OccupancyError
 from occlp.evaluation import Evaluation, to_total_evaluation
 from occlp.policy import Policy
 from occlp.problem import Problem
-from occlp.solvers.base import Iterate, Solver, Start, start_policy
+from occlp.solvers.base import Iterate, Start, start_policy
 from occlp.total.assessment import TotalAssessment, assess_total
 from occlp.total.bound import TotalBound, bound_total
 from occlp.total.form import formulate_total, standard_values
-from occlp.tracking import MOST_REFERENCE_ITERATIONS, Rows
+from occlp.tracking import Rows
 
 NAN = math.nan
 
@@ -44,15 +43,6 @@ class TotalTracker(Rows):
         self._upper = upper
         self._last: tuple[FloatArray, FloatArray] = np.zeros(self.form.n_states), np.zeros(len(self.form.limits.names))
 
-    @classmethod
-    def bound_by(cls, problem: Problem, solver: Solver, tol: float) -> TotalBound | None:
-        """Run an exact method to its end and return its bound; None when it does not reach the tolerance."""
-        tracker = cls(problem, tol)
-        iterates = solver.iterate(problem, tol=tol, rng=np.random.default_rng(0))
-        for iterate in islice(iterates, MOST_REFERENCE_ITERATIONS):
-            tracker.record(iterate, None, 0.0)
-        return tracker._upper if tracker.reached(0.0) else None
-
     @property
     def gap(self) -> float:
         """Best upper bound less best lower bound, in the units of the form."""
@@ -61,6 +51,11 @@ class TotalTracker(Rows):
         if self._upper.value == self._best.lower:  # both may be infinite
             return 0.0
         return max(self._upper.value - self._best.lower, 0.0)
+
+    @property
+    def bound(self) -> TotalBound | None:
+        """The bound of a run that has reached the tolerance, or None."""
+        return self._upper if self.reached(0.0) else None
 
     @property
     def best_policy(self) -> Policy:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import scipy
@@ -30,8 +29,6 @@ from occlp.terms import JointTerm
 
 #: Runs are judged at every iteration up to this one, then ever more rarely (each 1 % further).
 DENSE_ITERATIONS = 100
-#: Iterates of the method that finds the optimum for others, before it is given up.
-MOST_REFERENCE_ITERATIONS = 10_000
 #: Up to this many states every judged policy is evaluated exactly; beyond, only the last one is.
 EXACT_STATES = 5000
 #: Values that enclose what a policy earns this closely (rewards have size one) are as good as an evaluation.
@@ -53,11 +50,8 @@ class Reference:
     best: float  # objective, standard form
 
     @classmethod
-    def from_iterates(cls, problem: Problem, iterates: Iterator[Iterate], tol: float) -> Reference | None:
-        """Judge the iterates of an exact method to their end; None when they do not reach the tolerance."""
-        tracker = Tracker(problem, tol, None)
-        for n, iterate in enumerate(islice(iterates, MOST_REFERENCE_ITERATIONS), 1):
-            tracker.record(iterate, n, 0.0)
+    def of(cls, tracker: Tracker) -> Reference | None:
+        """What an exact method that was run to its end has found; None when it did not reach the tolerance."""
         found, upper, _ = tracker.final()
         if not tracker.reached(0.0):
             return None
@@ -127,13 +121,15 @@ class Tracker(Rows):
         return max(self._upper.value - self._best.lower, 0.0)
 
     def is_near(self, share: float) -> bool:
-        """Whether bound and limits are within this share of their ranges from the best policy."""
-        assert self._best is not None
+        """Whether bound and limits are within this share of their ranges from the best policy.
+
+        That policy is assessed exactly first: the values of a backend are noise where its occupancy does not come,
+        so what one pass with them proves of a policy may be far from what it earns.
+        """
+        best, found = self._assessed()
         assert self._upper is not None
-        found = self._best.found
-        size = max(self.form.spread, min(abs(self._upper.value), abs(self._best.lower)))
-        near = self._upper.value - self._best.lower <= share * size
-        return near and (self._best.kept if found is None else self.form.kept(found.pair_occupancy, share))
+        size = max(self.form.spread, min(abs(self._upper.value), abs(best.lower)))
+        return self._upper.value - best.lower <= share * size and self.form.kept(found.pair_occupancy, share)
 
     @property
     def best_policy(self) -> Policy:
@@ -183,7 +179,7 @@ class Tracker(Rows):
             return False
         form, best = self.form, self._best
         ends = form.to_user(best.lower), form.to_user(self._upper.value)
-        rounding = rounding_of(form, slack_of(best.objective, best.lower), self._upper)
+        rounding = rounding_of(form, best.slack, self._upper)
         size = tolerance_size(form, ends)
         return form.scale * self.gap <= allowed_gap(size, form.scale * form.spread, rounding, self.tol, atol)
 
@@ -195,20 +191,26 @@ class Tracker(Rows):
 
     def final(self) -> tuple[Assessment, UpperBound, bool]:
         """Return the best policy's assessment, the best bound, and whether the policy keeps the constraints."""
+        assert self._upper is not None
+        best, found = self._assessed()
+        own = (found.bracket.high, found.bracket.low)
+        upper = best_bound(self.form, [(own, None, found.pair_occupancy, None)], self._upper)
+        self._upper = upper = upper if self._upper.gain is None else preferred(upper, self._upper)
+        return found, upper, best.kept
+
+    def _assessed(self) -> tuple[_Candidate, Assessment]:
+        """The best policy, assessed exactly: what was known of it may have come from values that are not its own."""
         assert self._best is not None
         assert self._upper is not None
         best = self._best
-        if best.found is None:
-            found = assess(self.form, best.policy.pair_probabilities, best.start)
-            kept, violation = self._check(found.pair_occupancy)
-            lower = found.lower - gained_by(self.form, self._upper.prices, found.pair_occupancy)
-            lower = lower if self.form.names else max(lower, best.lower)
-            self._best = best = _Candidate(best.policy, lower, found.objective, found, None, kept, violation)
-        assert best.found is not None
-        own = (best.found.bracket.high, best.found.bracket.low)
-        upper = best_bound(self.form, [(own, None, best.found.pair_occupancy, None)], self._upper)
-        self._upper = upper = upper if self._upper.gain is None else preferred(upper, self._upper)
-        return best.found, upper, best.kept
+        if best.found is not None:
+            return best, best.found
+        found = assess(self.form, best.policy.pair_probabilities, best.start)
+        kept, violation = self._check(found.pair_occupancy)
+        lower = found.lower - gained_by(self.form, self._upper.prices, found.pair_occupancy)
+        lower = lower if self.form.names else max(lower, best.lower)
+        self._best = _Candidate(best.policy, lower, found.objective, found, None, kept, violation)
+        return self._best, found
 
     def _bound_gains(self, values: Values | None, gains: FloatArray | None, prices: FloatArray) -> None:
         """Tighten the upper bound with gains that differ from state to state, where a model needs them."""
@@ -238,7 +240,7 @@ class Tracker(Rows):
         if not candidate.kept:
             return candidate.violation < best.violation
         if prefer:
-            return candidate.lower >= best.lower - 2.0 * slack_of(candidate.objective, candidate.lower)
+            return candidate.lower >= best.lower - 2.0 * candidate.slack
         return candidate.lower > best.lower
 
     def _trust(self, policy: Policy, iterate: Iterate) -> _Candidate | None:
@@ -324,6 +326,11 @@ class _Candidate:
     kept: bool = True  # the constraints, within the tolerance
     violation: float = 0.0
     chain: Chain | None = None  # held on to, with all that is known of it
+
+    @property
+    def slack(self) -> float:
+        """What rounding takes off the lower bound; what breaking a constraint has gained is none of it."""
+        return slack_of(self.objective, self.lower if self.found is None else self.found.lower)
 
 
 def _is_unique(form: StandardForm, found: Assessment, advantages: FloatArray) -> bool:

@@ -127,7 +127,7 @@ class Failed:
 
 def test_comparisons_without_a_reference_are_judged_by_each_run(monkeypatch):
     """Where the methods that find the common bound are stopped, the table stands all the same."""
-    monkeypatch.setattr("occlp.total_tracking.MOST_REFERENCE_ITERATIONS", 0)
+    monkeypatch.setattr("occlp.solving.MOST_REFERENCE_ITERATIONS", 0)
     problem = QUESTIONS["total"]
     (row,) = oc.compare(problem, [oc.ValueIteration()])
     assert row.result.status is oc.Status.CERTIFIED

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import cvxpy
 import numpy as np
 import pytest
 from helpers import Exact, encloses, exact_objective, random_policy
 
 import occlp as oc
 from occlp.errors import InvalidProblem, NotCertified, OccupancyError, SolveError, Unsupported
+from occlp.evaluation import formulate
+from occlp.solving import find_reference
 
 
 @dataclass(frozen=True)
@@ -277,6 +280,49 @@ def test_what_comes_after_the_iterations_may_be_interrupted(mdp, best, error, wo
     if stage.endswith("level"):
         assert "The level 'interval' was not reached." in result.message
         assert result.certificate.level == "float"
+
+
+def test_noise_where_nobody_comes_does_not_hide_that_an_answer_is_near(monkeypatch):
+    """Of large models a policy is first judged by the values that come with it, which may be far off there."""
+    monkeypatch.setattr("occlp.tracking.EXACT_STATES", 0)
+    stay = np.repeat(np.eye(2), 2, axis=0).reshape(2, 2, 2)
+    mdp = oc.MDP.from_arrays(stay, [[1.0, 0.0]] * 2, discount=0.5, initial=0)
+    near = oc.Policy.from_pairs(mdp, [1 - 1e-6, 1e-6, 1.0, 0.0])  # of the second state there is no way to the first
+    values = np.array([2.0, 1e6])
+
+    class Polished(Script):
+        is_polished = True
+
+    bare = oc.solve(mdp, Script((oc.Iterate(near, values),)))
+    assert (bare.status, bare.gap) == (oc.Status.BOUNDED, pytest.approx(1e-6, rel=1e-3))
+    result = oc.solve(mdp, Polished((oc.Iterate(near, values),)))
+    assert (result.status, result.objective) == (oc.Status.CERTIFIED, 1.0)
+    assert "polished" in result.message
+
+
+def test_what_breaking_a_limit_has_gained_is_not_rounding():
+    """A policy that breaks a limit by 9e-9 in vain is 9e-9 below the bound, and the allowed gap is 5e-9."""
+    mdp = oc.MDP.from_arrays(np.ones((1, 3, 1)), [[1.0, 0.0, 0.0]], discount=0.5, costs={"wear": [[1.0, 0.0, 1.0]]})
+    problem = oc.Problem(mdp, constraints={"wear": oc.expected("wear") <= 0.5})
+    in_vain, right = (oc.Policy.from_pairs(mdp, [0.5, 0.5 - lost, lost]) for lost in (9e-9, 0.0))
+    steps = [oc.Iterate(policy, np.zeros(1), multipliers={"wear": 1.0}) for policy in (in_vain, right)]
+    assert oc.solve(problem, Script((steps[0],))).status is oc.Status.BOUNDED
+    result = oc.solve(problem, Script(tuple(steps)))
+    assert (result.status, result.iterations) == (oc.Status.CERTIFIED, 2)
+
+
+def test_a_reference_is_polished_like_any_answer(monkeypatch):
+    """The backend alone misses the tolerance here; without a reference sampled methods would have no bound."""
+    mdp = oc.instances.get("garnet", n_states=20, n_actions=4, branching=3, seed=0, discount=0.999)
+    spread = oc.Utility(lambda d: -cvxpy.sum_squares(d)) >= -0.075
+    problem = oc.Problem(mdp, constraints={"spread": spread})
+    reference = find_reference(problem, 1e-8)
+    assert reference is not None
+    best = oc.solve(problem)
+    upper = formulate(problem).to_user(reference.upper.value)
+    assert best.certificate.lower <= upper <= best.certificate.upper + 1e-8
+    monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver, prices: None)
+    assert find_reference(problem, 1e-8) is None
 
 
 def test_an_interrupted_run_with_the_answer_in_hand_is_certified(mdp, best):

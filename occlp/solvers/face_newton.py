@@ -100,8 +100,8 @@ class _Face:
         self.values = np.zeros(form.n_states)
         self.prices = to_prices(form, multipliers)
         self.equal = np.append(form.limits.equal, np.zeros(len(form.concave), dtype=np.bool_))
-        bent = np.arange(len(self.equal)) >= len(form.limits.names)
-        self.tight = self.equal | (self._limits(self.point)[0] > -1e-6) | (bent & (self.prices > 0))
+        self.bent = np.arange(len(self.equal)) >= len(form.limits.names)
+        self.tight = self.equal | (self._limits(self.point)[0] > -1e-6) | (self.bent & (self.prices > 0))
         self.settled = False
 
     def step(self) -> bool:
@@ -128,9 +128,12 @@ class _Face:
         full = self._move(free, move)
         self.values = np.zeros(form.n_states)
         self.values[visited] = dual[: len(visited)]
-        self.prices = np.zeros(len(form.names))
+        before, self.prices = self.prices, np.zeros(len(form.names))
         self.prices[tight] = dual[at]
-        if full:  # the duals of a step that was cut say nothing about the pairs outside
+        if not full:  # the duals of a step that was cut say little; without a price there would be no curvature
+            kept = self.bent & (self.prices <= 0)
+            self.prices[kept] = before[kept]
+        else:
             small = np.abs(move) <= 1e-13 * self.point[free]
             self.settled = not self._mend() and bool(small.all())
         return True

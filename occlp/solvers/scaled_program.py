@@ -89,7 +89,7 @@ class ScaledProgram:
         self.factors = [cvxpy.Parameter(nonneg=True) for _ in form.concave]
         self.levels = [cvxpy.Parameter() for _ in form.concave]
         self.margins = [
-            factor * limit.term.unit_expression(copy / self.mass, self.kept) - level >= -short
+            factor * limit.term.unit_expression(copy, self.kept, self.mass) - level >= -short
             for limit, copy, factor, level in zip(form.concave, self.copies, self.factors, self.levels, strict=True)
         ]
         constraints += [*self.links, *self.rows.constraints, *self.margins]
@@ -100,7 +100,7 @@ class ScaledProgram:
         objective = self.rewards @ self.variable
         if form.term is not None:
             self.strength = cvxpy.Parameter(nonneg=True)
-            objective += self.strength * form.term.unit_expression(self.variable / self.mass, self.kept)
+            objective += self.strength * form.term.unit_expression(self.variable, self.kept, self.mass)
         self.program = cvxpy.Problem(cvxpy.Maximize(objective), constraints)
 
     def solve(self, form: StandardForm, backend: Backend) -> str:
@@ -109,12 +109,12 @@ class ScaledProgram:
         self.inflow.value = self.mass * self.row_scale * form.rest * form.initial[self.states]
         self.rows.fill(form.limits.rows[:, self.kept], form.limits.bounds)
         for limit, factor, level in zip(form.concave, self.factors, self.levels, strict=True):
-            factor.value = self.mass * limit.term.strength / limit.term.spread
+            factor.value = limit.term.strength / limit.term.spread
             level.value = self.mass * limit.bound / limit.term.spread
         if not self.widest:
             self.rewards.value = self.weight * form.rewards[self.kept]
             if form.term is not None:
-                self.strength.value = self.weight * self.mass * form.term.strength
+                self.strength.value = self.weight * form.term.strength
         return backend.solve(self.program)
 
     def read(self, form: StandardForm, backend: Backend, status: str) -> Answer:

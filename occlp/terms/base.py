@@ -135,8 +135,11 @@ class Term:
         """Return f as a concave cvxpy expression of the variable d over the pairs given by position."""
         return self.strength * self.unit_expression(occupancy, pairs)
 
-    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
-        """Return f / strength as a concave cvxpy expression."""
+    def unit_expression(self, occupancy: Any, pairs: Any, mass: float = 1.0) -> Any:
+        """Return mass · f(d / mass) / strength as a concave cvxpy expression, for d of this total mass.
+
+        Written so that the numbers in it are of the size of d: cones of small numbers break interior points down.
+        """
         raise NotImplementedError
 
     def program_size(self, pairs: AnyArray) -> ProgramSize:

@@ -136,13 +136,13 @@ class CustomTerm(Term):
                 break
         return best[1]
 
-    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
+    def unit_expression(self, occupancy: Any, pairs: Any, mass: float = 1.0) -> Any:
         """f(d), with zeros for the pairs left out."""
         kept = np.arange(self.n_pairs)[pairs]
         if len(kept) < self.n_pairs:
             spread = sparse.csr_array((np.ones(len(kept)), (kept, np.arange(len(kept)))), (self.n_pairs, len(kept)))
             occupancy = spread @ occupancy
-        return self.function(load_cvxpy().atoms.affine.wraps.nonneg_wrap(occupancy))
+        return mass * self.function(load_cvxpy().atoms.affine.wraps.nonneg_wrap(occupancy / mass))
 
     def program_size(self, pairs: AnyArray) -> ProgramSize:
         """What cvxpy makes of the function alone."""

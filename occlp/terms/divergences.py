@@ -167,10 +167,12 @@ class JointTerm(Term):
         weights[keep] = self.prior[keep] * np.exp((scores[keep] - scores[keep].max()) / self.strength)
         return np.asarray(weights / weights.sum())
 
-    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
-        """−Σ rel_entr(d, d0) (``rel_entr``, not ``kl_div``: the latter adds d0 − d)."""
+    def unit_expression(self, occupancy: Any, pairs: Any, mass: float = 1.0) -> Any:
+        """−Σ rel_entr(d, mass · d0) (``rel_entr``, not ``kl_div``: the latter adds d0 − d), with d0 of mass one."""
         cvxpy = load_cvxpy()
-        return -cvxpy.sum(cvxpy.rel_entr(occupancy, self.prior[pairs]))
+        prior = self.prior[pairs]
+        total = float(prior.sum())
+        return mass * np.log(total) - cvxpy.sum(cvxpy.rel_entr(occupancy, mass / total * prior))
 
     def program_size(self, pairs: AnyArray) -> ProgramSize:
         """A cone (t, d, d0) for each pair."""
@@ -260,8 +262,8 @@ class PolicyTerm(Term):
         weights = self.base * np.exp(shifted)
         return np.asarray(weights / np.add.reduceat(weights, first)[self.states])
 
-    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
-        """−Σ rel_entr(d(s, a), base · d(s))."""
+    def unit_expression(self, occupancy: Any, pairs: Any, mass: float = 1.0) -> Any:
+        """−Σ rel_entr(d(s, a), base · d(s)), the same for every mass."""
         cvxpy = load_cvxpy()
         kept = np.arange(len(self.base))[pairs]
         _, position = np.unique(self.states[kept], return_inverse=True)

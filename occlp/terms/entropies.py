@@ -125,13 +125,14 @@ class StateTerm(Term):
             scipy.special.logsumexp(np.maximum.reduceat(scores, self.start[:-1]) / self.strength)
         )
 
-    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
-        """Σ entr(d(s))."""
+    def unit_expression(self, occupancy: Any, pairs: Any, mass: float = 1.0) -> Any:
+        """Σ entr(d(s)), with the states' masses in sizes of the average."""
         cvxpy = load_cvxpy()
         kept = np.arange(len(self.states))[pairs]
         _, position = np.unique(self.states[kept], return_inverse=True)
         totals = sparse.csr_array((np.ones(len(kept)), (position, np.arange(len(kept))))) @ occupancy
-        return cvxpy.sum(cvxpy.entr(totals))
+        average = mass / totals.size
+        return mass * np.log(totals.size) + average * cvxpy.sum(cvxpy.entr(totals / average))
 
     def program_size(self, pairs: AnyArray) -> ProgramSize:
         """A cone (t, d(s), 1) for each state."""

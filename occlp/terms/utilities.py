@@ -88,11 +88,11 @@ class VariationTerm(Term):
         top = float(scores.max())
         return top - 1.0 + float(self.target @ np.maximum(scores + 1.0 - top, 0.0))
 
-    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
+    def unit_expression(self, occupancy: Any, pairs: Any, mass: float = 1.0) -> Any:
         """−½ norm1(d − t), less ½ t of the pairs left out."""
         cvxpy = load_cvxpy()
         missing = 0.5 * float(self.target.sum() - self.target[pairs].sum())
-        return -0.5 * cvxpy.norm1(occupancy - self.target[pairs]) - missing
+        return -0.5 * cvxpy.norm1(occupancy - mass * self.target[pairs]) - mass * missing
 
     def program_size(self, pairs: AnyArray) -> ProgramSize:
         """±(d − t) ≤ e for each pair."""
@@ -177,10 +177,10 @@ class LogTerm(Term):
         point = 0.5 * (occupancy + 1.0 / len(occupancy))
         return min(super().majorant(slope, occupancy), super().majorant(slope, point), key=lambda found: found.offset)
 
-    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
+    def unit_expression(self, occupancy: Any, pairs: Any, mass: float = 1.0) -> Any:
         """Σ w log(c @ d)."""
         cvxpy = load_cvxpy()
-        return self.weights @ cvxpy.log(self.rows[:, pairs] @ occupancy)
+        return mass * self.weights @ cvxpy.log(self.rows[:, pairs] @ occupancy / mass)
 
     def program_size(self, pairs: AnyArray) -> ProgramSize:
         """A cone (t, 1, c·d) for each expectation."""
@@ -259,8 +259,8 @@ class WorstTerm(Term):
         near = TIGHT * (self.spread + float(np.ptp(scores)))
         return found if self.bound(scores, found) <= attained + near else _least_mixture(self.rows, scores, found)
 
-    def unit_expression(self, occupancy: Any, pairs: Any) -> Any:
-        """min(c @ d)."""
+    def unit_expression(self, occupancy: Any, pairs: Any, mass: float = 1.0) -> Any:
+        """min(c @ d), the same for every mass."""
         cvxpy = load_cvxpy()
         return cvxpy.min(self.rows[:, pairs] @ occupancy)
 

@@ -158,6 +158,24 @@ def test_backends_reach_their_accuracy_before_anything_is_polished(garnet, backe
     assert "polished" not in result.message
 
 
+@pytest.mark.parametrize("name", ["bumpy", "goal", "queue"])
+def test_cones_are_of_the_size_that_an_interior_point_can_bear(name):
+    """Clarabel breaks down on these where the mass is the number of pairs and the cones are of masses of one."""
+    mdp = {
+        "bumpy": lambda: oc.instances.get("bumpy-gridworld", n=12, seed=1, discount=0.99),
+        "goal": lambda: oc.instances.get("slippery-gridworld", n=12, seed=1, discount=0.999),
+        "queue": lambda: oc.instances.get("queue-admission", capacity=100, discount=0.999),
+    }[name]()
+    least = 0.5 * float(np.log(mdp.n_states)) if name == "goal" else 0.3 * float(np.log(mdp.n_states))
+    asked = [
+        {"regularizer": oc.KL(0.1, oc.Policy.uniform(mdp))}, {"utility": oc.StateEntropy()},
+        {"constraints": {"even": oc.StateEntropy() >= least}},
+    ]  # fmt: skip
+    for options in asked:
+        result = oc.solve(oc.Problem(mdp, **options), oc.OccupancyProgram("CLARABEL"), check=False)
+        assert result.status is oc.Status.CERTIFIED, (options, result.message)
+
+
 def test_the_default_backend_goes_by_size_and_kind(garnet):
     kl = oc.KL(0.1, oc.Policy.uniform(garnet))
     large = oc.instances.get("garnet", n_states=500, n_actions=5)
