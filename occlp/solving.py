@@ -167,7 +167,7 @@ def solve(
     check_tolerance("atol", atol)
     check_count("snapshots", snapshots, least=0)
     solver = default_solver(problem) if solver is None else solver
-    if isinstance(solver, type) or not _is_solver(solver):
+    if isinstance(solver, type) or not isinstance(solver, Solver):
         raise InvalidProblem(f"{solver!r} is not a solver: it lacks iterate(), unsupported() or promises_tol.")
     if limit is not None and not isinstance(limit, Limit):
         raise InvalidProblem(f"limit= takes oc.Limit(seconds=..., iterations=..., samples=...), not {shown(limit)}.")
@@ -194,11 +194,6 @@ def solve(
     if check and (result.status is Status.FAILED or missed):
         raise NotCertified(f"{result.solver}: {result.message}", result)
     return result
-
-
-def _is_solver(solver: object) -> bool:
-    """Whether an object has what a solver needs."""
-    return all(hasattr(solver, name) for name in ("iterate", "unsupported", "promises_tol"))
 
 
 def _promised(problem: Problem, solver: Solver, result: Result) -> bool:
