@@ -77,8 +77,9 @@ class Certificate:
     rounding : float
         The part of the gap that the arithmetic itself may have caused.
     size : float
-        What the tolerance is relative to: min(spread, max(|lower|, |upper|)); the spread with a utility. A
-        regularizer that takes the objective further from `shift` than the spread counts by that distance.
+        What the tolerance is relative to: min(spread, max(|lower|, |upper|)); the spread with a utility, the larger
+        end of a total. A regularizer that takes the objective further from `shift` than the spread counts by that
+        distance.
     spread : float
         The range of the rewards (the strength of a regularizer where they are constant), to which
         tolerances refer.
@@ -219,8 +220,10 @@ class Certificate:
             raise ValueError(f"the certificate is incomplete or altered: {error}.") from None
 
 
-def tolerance_size(form: StandardForm, ends: tuple[float, float]) -> float:
+def tolerance_size(form: StandardForm, ends: tuple[float, float], *, total: bool = False) -> float:
     """Return what a tolerance is relative to, in the user's units (docs/conventions.md, section 7)."""
+    if total:
+        return max((abs(end) for end in ends if math.isfinite(end)), default=0.0)
     spread = form.scale * form.spread
     if form.term is not None and form.reward_range == 0:
         return spread  # the natural optimum of a distance is zero

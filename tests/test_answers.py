@@ -8,10 +8,10 @@ from dataclasses import replace
 import cvxpy
 import numpy as np
 import pytest
-from test_verify_kinds import QUESTIONS
 from typer.testing import CliRunner
 
 import occlp as oc
+from benchmarks.lie_questions import QUESTIONS
 from occlp.cli import app
 
 

@@ -732,3 +732,12 @@ class TestWhatIsRefused:
         ):
             with pytest.raises(oc.Unsupported, match=r"'even' \(StateEntropy >= 0\.95\) is concave"):
                 ask()
+
+
+def test_an_interval_beside_a_concave_limit_is_verified():
+    """Its bound needs no rounding upwards of the majorant's offset; neither does the audit."""
+    pytest.importorskip("flint")
+    problem = oc.Problem(oc.instances.get("machine-repair"), constraints=[oc.StateEntropy() >= 1.05])
+    result = oc.solve(problem, certify="interval")
+    assert result.multipliers["StateEntropy"] > 0.1
+    assert oc.verify(problem, result)

@@ -550,3 +550,66 @@ def test_without_a_future_only_the_start_is_visited():
     for visited in (np.ones(3, dtype=bool), np.zeros(3, dtype=bool)):
         with pytest.raises(AuditFailed, match="visited states"):
             oc.verify(problem, dataclasses.replace(result, visited=visited))
+
+
+# What tolerances refer to -------------------------------------------------------------------------------------
+
+SIZED = {
+    **QUESTIONS,
+    "distance": oc.Problem(MACHINE, utility=oc.TotalVariation(oc.Policy.from_table(MACHINE, [[0.9, 0.1]] * 3))),
+    "state entropy": oc.Problem(MACHINE, utility=oc.StateEntropy(0.5)),
+    "log sum": oc.Problem(MACHINE, utility=oc.LogSum(["reward", "wear"], weights=[0.5, 0.25])),
+    "even log sum": oc.Problem(MACHINE, utility=oc.LogSum(["reward", "wear"])),
+    "worst case": oc.Problem(MACHINE, utility=oc.WorstCase(["reward", "wear"])),
+    "constant rewards": oc.Problem(
+        MACHINE.replace(rewards=np.full(MACHINE.n_pairs, 3.0)), regularizer=oc.KL(0.5, UNIFORM)
+    ),
+}
+#: The size of a term, by its definition, where there are no rewards.
+SPREADS = {
+    "distance": 1.0, "state entropy": 0.5 * np.log(3), "log sum": 0.75, "even log sum": 2.0, "constant rewards": 0.5,
+    "worst case": max(MACHINE.pair_rewards.max(), MACHINE.pair_costs["wear"].max())
+    - min(MACHINE.pair_rewards.min(), MACHINE.pair_costs["wear"].min()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SIZED)
+def test_a_larger_size_would_excuse_a_larger_gap(kind):
+    """min(range, larger end), a term's own size where it stands alone, the larger end of a total (section 7)."""
+    problem = SIZED[kind]
+    result = oc.solve(problem, check=False) if kind in SPREADS else answer(kind)
+    certificate = result.certificate
+    assert oc.verify(problem, result)
+    if kind in SPREADS:
+        assert certificate.size == certificate.spread == pytest.approx(SPREADS[kind])
+    for size in (certificate.size * (1 + 1e-10), certificate.size / 2, 0.0):
+        assert oc.verify(problem, claiming(result, size=size))
+    for size in (certificate.size * (1 + 1e-8), -1e-300, np.nan, np.inf):
+        with pytest.raises(AuditFailed, match=r"tolerances are relative|not finite"):
+            oc.verify(problem, claiming(result, size=size))
+    for spread in (certificate.spread * (1 + 1e-11), certificate.spread * (1 - 1e-11), np.nan):
+        with pytest.raises(AuditFailed, match=r"spread of the question|not finite|excuse"):
+            oc.verify(problem, claiming(result, spread=spread))
+
+
+def test_sizes_where_ends_are_infinite():
+    """Without a bound on either side the spread is left, for totals nothing; without limits kept too."""
+    wide = claiming(answer("plain"), lower=-np.inf, upper=np.inf, gap=np.inf)
+    for size, words in ((SPREAD, None), (SPREAD * (1 + 1e-8), "tolerances are relative")):
+        judge("plain", claiming(wide, size=size), words)
+    open_total = claiming(answer("total"), lower=-np.inf, upper=np.inf, gap=np.inf)
+    for size, words in ((0.0, None), (1e-300, "tolerances are relative")):
+        judge("total", claiming(open_total, size=size), words)
+    one = claiming(answer("total"), lower=-np.inf, gap=np.inf)
+    for size, words in ((4.25, None), (4.2501, "tolerances are relative")):
+        judge("total", claiming(one, size=size), words)
+
+
+def test_the_size_of_a_strong_term_is_the_distance_of_the_nearer_end():
+    result = answer("strong entropy")
+    certificate = result.certificate
+    away = min(abs(certificate.lower - certificate.shift), abs(certificate.upper - certificate.shift))
+    assert certificate.size == pytest.approx(away)
+    wide = claiming(result, upper=certificate.upper + 100, gap=result.gap + 101)
+    for size, words in ((away, None), (away + 1e-3, "tolerances are relative")):
+        judge("strong entropy", claiming(wide, size=size), words)

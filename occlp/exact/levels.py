@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from occlp.certificate import Certificate
+from occlp.certificate import Certificate, tolerance_size
 from occlp.errors import Unsupported
-from occlp.evaluation import Evaluation
+from occlp.evaluation import Evaluation, formulate
 from occlp.exact.balls import check_enclosable
 from occlp.exact.disproofs import disprove_exactly
 from occlp.exact.intervals import enclose_bounds, enclose_infeasible
@@ -15,6 +15,7 @@ from occlp.exact.proofs import prove
 from occlp.exact.total_intervals import enclose_infeasible_total, enclose_total
 from occlp.problem import Problem
 from occlp.rationals import load_flint
+from occlp.total.form import formulate_total
 
 
 def check_level(problem: Problem) -> None:
@@ -35,7 +36,8 @@ def raise_level(
     if level == "exact":
         try:
             _refuse_curved(problem)
-            return prove(problem, certificate, evaluation)
+            certificate, evaluation, words = prove(problem, certificate, evaluation)
+            return _sized(problem, certificate), evaluation, words
         except Unsupported as error:
             words = f" No exact proof: {str(error).rstrip('.')}. The bounds are those of intervals."
     try:
@@ -69,7 +71,14 @@ def _enclose(problem: Problem, certificate: Certificate, evaluation: Evaluation)
         certificate = enclose_bounds(problem, certificate, evaluation)
     kept = math.isfinite(certificate.gap) and not certificate.violation
     objective = min(max(evaluation.objective, certificate.lower), certificate.upper) if kept else evaluation.objective
-    return certificate, replace(evaluation, objective=objective)
+    return _sized(problem, certificate), replace(evaluation, objective=objective)
+
+
+def _sized(problem: Problem, certificate: Certificate) -> Certificate:
+    """The certificate with the size of its own ends."""
+    total = problem.criterion == "total"
+    form = formulate_total(problem).base if total else formulate(problem)
+    return replace(certificate, size=tolerance_size(form, (certificate.lower, certificate.upper), total=total))
 
 
 def _refuse_curved(problem: Problem) -> None:

@@ -137,7 +137,6 @@ def _filled(certificate: Certificate, proof: ExactProof, violation: float) -> Ce
         upper=upper,
         gap=0.0,
         rounding=0.0,
-        size=min(certificate.spread, abs(float(_optimum(proof)))),
         violation=violation,
         multipliers={name: float(price) for name, price in proof.multipliers.items()},
         level="exact",

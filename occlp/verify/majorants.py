@@ -37,9 +37,10 @@ def check_majorant(problem: Problem, certificate: Certificate, name: str) -> Any
         raise AuditFailed(f"the majorant of constraint {name!r} is not one finite slope a pair and an offset.")
     if not isinstance(limit.utility, Utility):
         dual = np.asarray(majorant.dual)
-        least = float(upper_of(problem, limit.utility, -slope.astype(Real), dual, occupancy_of))
+        least = upper_of(problem, limit.utility, -slope.astype(Real), dual, occupancy_of)
         if not least <= offset + DOUBT * (1.0 + float(np.abs(slope).max())):
             raise AuditFailed(f"the majorant of constraint {name!r} needs an offset of {least}; it has {offset}.")
+        offset = min(offset, least)  # what is stored was rounded upwards; intervals do without
     return Real(limit.bound) - Real(offset) - slope.astype(Real)
 
 

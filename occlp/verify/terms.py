@@ -56,10 +56,10 @@ def upper_of(problem: Problem, setting: Any, scores: Any, dual: Any, occupancy_o
         weights = np.ones(len(setting.expectations)) if setting.weights is None else np.array(setting.weights)
         if dual.shape != weights.shape or not (dual > 0).all():
             raise AuditFailed("the dual of LogSum must hold one positive number an expectation.")
-        rows = _rows(problem, setting.expectations)
+        rows = expectation_rows(problem, setting.expectations)
         return (scores + dual.astype(Real) @ rows).max() - weights @ (1 + np.log(dual.astype(Real) / weights))
     if isinstance(setting, WorstCase):
-        rows = _rows(problem, setting.expectations)
+        rows = expectation_rows(problem, setting.expectations)
         if dual.shape != (len(rows),) or not ((dual >= 0).all() and dual.sum() > 0):
             raise AuditFailed("the dual of WorstCase must hold weights, none negative.")
         return (scores + (dual.astype(Real) / dual.astype(Real).sum()) @ rows).max()
@@ -102,9 +102,9 @@ def value_of(problem: Problem, setting: Any, occupancy: Any, dual: Any, occupanc
         return -np.abs(occupancy - _target(problem, setting, occupancy_of)).sum() / 2
     if isinstance(setting, LogSum):
         weights = np.ones(len(setting.expectations)) if setting.weights is None else np.array(setting.weights)
-        return weights @ np.log(_rows(problem, setting.expectations) @ occupancy)
+        return weights @ np.log(expectation_rows(problem, setting.expectations) @ occupancy)
     if isinstance(setting, WorstCase):
-        return (_rows(problem, setting.expectations) @ occupancy).min()
+        return (expectation_rows(problem, setting.expectations) @ occupancy).min()
     return dual[:-1].astype(Real) @ occupancy + Real(dual[-1])  # a user's function is not run: the majorant touches it
 
 
@@ -114,7 +114,7 @@ def size_of(problem: Problem) -> float:
     if setting is None:
         return 0.0
     if isinstance(setting, LogSum | WorstCase):
-        return float(np.abs(_rows(problem, setting.expectations)).max()) + 1.0
+        return float(np.abs(expectation_rows(problem, setting.expectations)).max()) + 1.0
     if isinstance(setting, PolicyEntropy | StateEntropy | OccupancyEntropy):
         return float(setting.strength) * (1.0 + float(np.log(problem.mdp.n_pairs)))
     return 1.0
@@ -168,7 +168,8 @@ def _target(problem: Problem, setting: TotalVariation, occupancy_of: Occupancy) 
     return target / target.sum()
 
 
-def _rows(problem: Problem, expectations: Any) -> Any:
+def expectation_rows(problem: Problem, expectations: Any) -> Any:
+    """The coefficients of the expectations of a utility, [k, pairs]."""
     from occlp.constraints import expected
 
     listed = [expected(what) if isinstance(what, str) else what for what in expectations]

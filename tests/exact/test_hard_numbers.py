@@ -12,9 +12,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from helpers import encloses
-from test_verify_kinds import QUESTIONS, lie
 
 import occlp as oc
+from benchmarks.lie_questions import QUESTIONS
 from occlp.errors import AuditFailed
 
 pytest.importorskip("flint")
@@ -127,24 +127,20 @@ def test_no_lie_gets_a_false_proof_past_the_audit(kind):
         return
     rng, rejected, tiny = np.random.default_rng(7), 0, Fraction(1, 10**30)
     for _ in range(40):
-        part = str(rng.choice(["optimum", "values", "gains", "multipliers", "occupancy", "infeasible_by", "doubles"]))
+        part = str(rng.choice(["optimum", "values", "gains", "multipliers", "occupancy", "infeasible_by"]))
         step = tiny * int(rng.choice([-1, 1])) * 10 ** int(rng.integers(0, 31))
         given = getattr(proof, part, None)
-        if part == "doubles":
-            with np.errstate(all="ignore"):
-                result = lie(rng, problem, honest)
+        if isinstance(given, tuple):
+            where = int(rng.integers(len(given))) if given else -1
+            changed = tuple(x if i != where or x is None else x + step for i, x in enumerate(given))
+            changed = changed or (step,)
+        elif isinstance(given, dict):
+            key = list(given)[int(rng.integers(len(given)))] if given else 0
+            changed = {**given, key: given.get(key, Fraction(0)) + step}
         else:
-            if isinstance(given, tuple):
-                where = int(rng.integers(len(given))) if given else -1
-                changed = tuple(x if i != where or x is None else x + step for i, x in enumerate(given))
-                changed = changed or (step,)
-            elif isinstance(given, dict):
-                key = list(given)[int(rng.integers(len(given)))] if given else 0
-                changed = {**given, key: given.get(key, Fraction(0)) + step}
-            else:
-                changed = step if given is None else given + step
-            told = replace(proof, **{part: changed})
-            result = replace(honest, certificate=replace(honest.certificate, proof=told))
+            changed = step if given is None else given + step
+        told = replace(proof, **{part: changed})
+        result = replace(honest, certificate=replace(honest.certificate, proof=told))
         try:
             oc.verify(problem, result)
         except AuditFailed:

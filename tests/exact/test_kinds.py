@@ -12,15 +12,16 @@ from golden.test_average import CASES, IDS, build, gains_of
 from helpers import encloses
 from hypothesis import given, settings
 from strategies import sketches
-from test_verify_kinds import QUESTIONS
 
 import occlp as oc
+from benchmarks.lie_questions import QUESTIONS
 
 pytest.importorskip("flint")
 
 #: What certify="exact" gives where it is not a proof in fractions.
 OTHERWISE = dict.fromkeys(
-    ["conditional KL", "policy entropy of costs", "occupancy entropy", "state entropy", "total variation", "log sum",
+    ["KL", "KL of costs, with a limit",
+     "conditional KL", "policy entropy of costs", "occupancy entropy", "state entropy", "total variation", "log sum",
      "worst case", "a concave limit"], "interval",
 ) | {"a goal out of reach": "float", "losing for ever": "float"}  # fmt: skip
 
