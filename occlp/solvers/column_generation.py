@@ -1,8 +1,9 @@
 """Column generation for constrained problems: which prices are tried, which policies become columns, when it is done.
 
 Far from the optimum a column is what some sweeps make of the prices; near it, what the local model of the last
-policy says (a step of Newton's method, with the randomisation that the constraints need). Where that makes no
-progress, an ordinary MDP is solved to its end, as Dantzig and Wolfe do.
+policy says by itself (a step of Newton's method, with the randomisation that the constraints need). Either way the
+policy of the sweeps is all but optimal at its prices, and so proves a bound: the gap is honest from the beginning.
+Where that makes no progress, an ordinary MDP is solved to its end, as Dantzig and Wolfe do.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from occlp._typing import AnyArray, FloatArray
+from occlp._typing import AnyArray, FloatArray, IntArray
 from occlp.bounds.upper import bound_above
 from occlp.certificate import to_multipliers
+from occlp.chains.chain import relative_values
 from occlp.model import Pairs
 from occlp.policy import Policy
 from occlp.solvers.approach import approach
 from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure
-from occlp.solvers.concave_program import program_for
+from occlp.solvers.concave_program import ConcaveProgram, program_for
 from occlp.solvers.expansion import expand
 from occlp.solvers.local_model import LocalModel, Response
+from occlp.solvers.mixture_program import Mixture, MixtureProgram
 from occlp.solvers.policy_iteration import ROUNDS, solve_rewards, with_rewards
 from occlp.standard import StandardForm
 
@@ -78,7 +81,8 @@ class ColumnGeneration:
         self._measures: list[FloatArray] = []
         self._program = program_for(self.expansion, self.penalty)
         self._bound, self._waited, self._last_gap, self._closed = _nothing(self.form), 0, np.inf, 0
-        self._feasible = False
+        self._feasible, self._near = False, False
+        self._choices: list[IntArray] = []  # the last that were good together
 
     def begin(self, policy: Policy | None) -> None:
         """Add the first column: a policy known to be good, or what sweeps make of the rewards alone."""
@@ -93,21 +97,31 @@ class ColumnGeneration:
             return self.is_broken and self.weight > 0 and self._raise_penalty()
         if self.form.rest == 0 or not len(self.form.limits.names):
             return self._solve_priced()
-        response = model.respond(self._program, self.weight)
-        self._note(response)
+        program = self._program.alone(self.weight, self.penalty) if self._near else self._program
+        response = self._respond(program)
         # The penalty is what keeps the mixture infeasible: the model gains less than it pays.
         missing = response.mixture.level - self.mixture.level
         if self.is_broken and self.weight > 0 and missing <= 0.5 * self.penalty * self.mixture.excess:
             self._raise_penalty()
+        policy = self._next_policy(response) if self._is_progressing() else None
+        if policy is None:
+            return self._solve_priced()
+        self._add(LocalModel(self.form, policy, model))
+        if not self._near:  # what sweeps have made of the prices is all but the best there: a bound for nothing
+            weights = self._weights(response.mixture)
+            top = self._model.select(weights)[2]
+            self._note(top, weights, response.mixture, weights @ self._model.values)
+        return True
+
+    def _is_progressing(self) -> bool:
+        """Whether the gap has halved in the last steps."""
         gap = self._bound.value - self.mixture.level
         self._waited = 0 if gap <= 0.5 * self._last_gap else self._waited + 1
         self._last_gap = gap if self._waited == 0 else self._last_gap
-        policy = None if self._waited >= PATIENCE else self._next_policy(response)
-        if policy is None:
-            self._waited = 0
-            return self._solve_priced()
-        self._add(LocalModel(self.form, policy, model))
-        return True
+        if self._waited < PATIENCE:
+            return True
+        self._waited = 0
+        return False
 
     def reach_feasibility(self, most: int) -> None:
         """Add columns until some mixture keeps the constraints; raise a proof where none can."""
@@ -170,30 +184,38 @@ class ColumnGeneration:
 
     def _next_policy(self, response: Response) -> Policy | None:
         """The policy to evaluate next: of the sweeps, or of the model where they agree; None where it is the last."""
-        model = self._model
-        weights = np.append(self.weight, -response.mixture.prices)
+        model, mixture = self._model, response.mixture
+        weights = self._weights(mixture)
         form, size = with_rewards(self.form, self._priced(weights))
-        _, policy, _ = approach(form, self.pairs, weights @ model.values / size, ROUNDS)
-        if model.differs(policy.choice, weights) > NEAR * form.n_states:
+        values, policy, chain = approach(form, self.pairs, weights @ model.values / size, ROUNDS)
+        worse = model.is_worse(policy.choice, weights)
+        near, self._near = self._near, int(worse.sum()) <= NEAR * form.n_states + len(mixture.prices)
+        if not self._near:
             return policy
-        alone = model.respond(self._program.alone(self.weight, self.penalty), self.weight, response)
-        self._note(alone)
+        # Prices are now right to some digits; what they prove would lack them where the model's values are the proof.
+        found = relative_values(chain, values)
+        proved = size * bound_above(form, (found.high, found.low)).value
+        self._note(proved, weights, mixture, size * found.high, size * found.low)
+        alone = response
+        if not near:
+            alone = self._respond(self._program.alone(self.weight, self.penalty), response)
+        # In states that hardly count the model's choices are of any prices on the way; the sweeps' are of the last.
         probabilities = np.zeros(form.n_pairs)
         for share, choice in zip(alone.mixture.weights, alone.choices, strict=True):
-            probabilities[choice] += share
+            probabilities[np.where(worse, policy.choice, choice)] += share
         policy = Policy.from_pairs(self.pairs, probabilities)
         return None if np.array_equal(policy.pair_probabilities, model.policy.pair_probabilities) else policy
 
     def _solve_priced(self) -> bool:
         """Solve the MDP at the prices of the mixture; False where it gains nothing, and nothing is broken."""
-        weights = np.append(self.weight, -self.mixture.prices)
+        weights = self._weights(self.mixture)
         known = None if self._model.several else weights @ self._model.values
         policy, high, low = solve_rewards(self.form, self.pairs, self._priced(weights), values=known)
         model = LocalModel(self.form, policy, None if self._model.several else self._model)
-        value = float(weights @ model.measures) + self.mixture.offset
-        bound = _Bound(value, high, low, weights, self.mixture.concave)
-        self._bound = min(self._bound, bound, key=lambda bound: bound.value)
-        if value > self.mixture.level + self._program.rounding * (1.0 + float(np.abs(weights).sum())):
+        value = float(weights @ model.measures)
+        self._note(value, weights, self.mixture, high, low)
+        rounding = self._program.rounding * (1.0 + float(np.abs(weights).sum()))
+        if value + self.mixture.offset > self.mixture.level + rounding:
             self._add(model)
             return True
         return self.is_broken and self.weight > 0 and self._raise_penalty()
@@ -202,11 +224,25 @@ class ColumnGeneration:
         """The rewards at weights of the measures, r − Gᵀy, [pairs]."""
         return np.asarray(weights[0] * self.form.rewards + weights[1:] @ self.form.limits.rows)
 
-    def _note(self, response: Response) -> None:
-        """Keep the best bound."""
-        if response.bound < self._bound.value:
-            values = response.bound_weights @ self._model.values
-            self._bound = _Bound(response.bound, values, None, response.bound_weights, response.concave)
+    def _weights(self, mixture: Mixture) -> FloatArray:
+        """Of the measures, at the prices of a mixture, [1 + k]."""
+        return np.append(self.weight, -mixture.prices)
+
+    def _respond(self, program: MixtureProgram | ConcaveProgram, known: Response | None = None) -> Response:
+        """What the model makes of a program; the best bound met on the way is kept."""
+        found = self._model.respond(program, self.weight, known, choices=self._choices)
+        self._choices = found.used
+        if found.bound < self._bound.value:
+            values = found.bound_weights @ self._model.values
+            self._bound = _Bound(found.bound, values, None, found.bound_weights, found.concave)
+        return found
+
+    def _note(
+        self, top: float, weights: FloatArray, mixture: Mixture, high: FloatArray, low: FloatArray | None = None
+    ) -> None:
+        """Keep what values prove at the prices of a mixture, where it is the best bound."""
+        if top + mixture.offset < self._bound.value:
+            self._bound = _Bound(top + mixture.offset, high, low, weights, mixture.concave)
 
     def _is_closed(self) -> bool:
         """Whether bound and mixture have been equal within rounding for some steps."""

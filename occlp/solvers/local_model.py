@@ -9,11 +9,12 @@ a bound at every price that is tried.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from occlp._typing import FloatArray, IntArray
+from occlp._typing import BoolArray, FloatArray, IntArray
 from occlp.chains.chain import Chain, occupancy, policy_chain, relative_values
 from occlp.kernels import selection
 from occlp.parallel import inner_product
@@ -27,6 +28,8 @@ from occlp.standard import StandardForm
 MOST_TRIED = 300
 #: By how much prices must improve on the program so far to be tried further, relative to what they weigh.
 SETTLED = 1e-13
+#: Scores that differ by less than this (of rewards of size one) are those of pairs that the prices make equal.
+TIED = 1e-11
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,12 @@ class Response:
     bound: float
     bound_weights: FloatArray  # [1 + k]
     concave: FloatArray  # prices of the limits that are not linear, at the bound
+
+    @property
+    def used(self) -> list[IntArray]:
+        """The choices that the mixture is made of."""
+        shares = self.mixture.weights[-len(self.choices) :]
+        return [choice for share, choice in zip(shares, self.choices, strict=True) if share > 0]
 
 
 class LocalModel:
@@ -98,38 +107,94 @@ class LocalModel:
         top = selection.select(self.form.start, self.scores, weights, self.mass, kept, doubt, choice, sums)
         return choice, self.bases + sums, float(weights @ self.bases) + top
 
-    def respond(
-        self, program: MixtureProgram | ConcaveProgram, weight: float, known: Response | None = None
-    ) -> Response:
-        """Solve a program with the model's choices as further columns; `known` ones come first."""
-        local, tried = program.copy(), known or Response(_NOTHING, [], [], np.inf, np.zeros(0), np.zeros(0))
-        choices, models = list(tried.choices), list(tried.models)
-        bound, bound_weights, concave = tried.bound, tried.bound_weights, tried.concave
-        for model in models:
-            local.add(weight * model[0], model[1:])
-        prices = np.zeros(len(self.measures) - 1)
-        mixture = local.solve() if local.n_columns else None
-        for _ in range(MOST_TRIED):
-            prices = prices if mixture is None else mixture.prices
-            weights = np.append(weight, -prices)
-            choice, model, proved = self.select(weights)
-            if mixture is not None and proved + mixture.offset < bound:
-                bound, bound_weights, concave = proved + mixture.offset, weights, mixture.concave
-            small = (SETTLED + program.rounding) * float(np.abs(weights) @ np.abs(model))
-            if mixture is not None and choices and float(weights @ model) <= mixture.level - mixture.offset + small:
-                break
-            choices.append(choice)
-            models.append(model)
-            local.add(weight * model[0], model[1:])
-            mixture = local.solve()
-        assert mixture is not None
-        return Response(mixture, choices, models, bound, bound_weights, concave)
+    def worth(self, choice: IntArray) -> FloatArray:
+        """The model's measures of one pair for every state, [1 + k]."""
+        return self.bases + np.array([inner_product(row[choice], self.mass) for row in self.scores])
 
-    def differs(self, choice: IntArray, weights: FloatArray) -> int:
-        """In how many states a choice of pairs is not among the model's best at these weights."""
+    def respond(
+        self,
+        program: MixtureProgram | ConcaveProgram,
+        weight: float,
+        known: Response | None = None,
+        *,
+        choices: Sequence[IntArray] = (),
+    ) -> Response:
+        """Solve a program with the model's choices as further columns.
+
+        What is `known` of this model comes first, or choices that were good for another one.
+        """
+        run = _Responding(self, program, weight, known, choices)
+        for _ in range(MOST_TRIED):
+            if not run.advance():
+                break
+        return run.response()
+
+    def is_worse(self, choice: IntArray, weights: FloatArray) -> BoolArray:
+        """In which states, [S], a choice of pairs is not among the model's best at these weights."""
         scores = weights @ self.scores
         top = np.maximum.reduceat(scores, self.form.start[:-1])
-        return int((top - scores[choice] > 10.0 * float(np.abs(weights) @ self.doubts)).sum())
+        return np.asarray(top - scores[choice] > float(np.abs(weights) @ (10.0 * self.doubts + TIED)))
 
 
-_NOTHING = Mixture(np.zeros(0), np.zeros(0), -np.inf, np.inf, -np.inf)
+class _Responding:
+    """Prices that are tried on the way to a response.
+
+    Columns are the choices at prices halfway between those of the program and the best ones met, as long as these help
+    (Wentges 1997): the program's own jump about while it knows little.
+    """
+
+    def __init__(
+        self,
+        model: LocalModel,
+        program: MixtureProgram | ConcaveProgram,
+        weight: float,
+        known: Response | None,
+        choices: Sequence[IntArray],
+    ) -> None:
+        self.model, self.program, self.weight = model, program.copy(), weight
+        self.choices = list(choices) if known is None else list(known.choices)
+        self.models = [model.worth(choice) for choice in choices] if known is None else list(known.models)
+        self.bound, self.bound_weights, self.concave = np.inf, np.zeros(0), np.zeros(0)
+        if known is not None:
+            self.bound, self.bound_weights, self.concave = known.bound, known.bound_weights, known.concave
+        for found in self.models:
+            self.program.add(weight * found[0], found[1:])
+        self.mixture = self.program.solve() if self.program.n_columns else None
+        #: The least that the priced model was found to be worth, and at which weights.
+        self.lowest, self.centre = np.inf, np.zeros(0)
+
+    def advance(self) -> bool:
+        """Try other prices; False where no choice gains."""
+        mixture = self.mixture
+        if mixture is None:
+            self._add(*self.model.select(np.append(self.weight, np.zeros(len(self.model.measures) - 1)))[:2])
+            return True
+        asked = np.append(self.weight, -mixture.prices)
+        if np.isfinite(self.lowest) and self._try(0.5 * (asked + self.centre), asked, mixture):
+            return True
+        return self._try(asked, asked, mixture)
+
+    def _try(self, weights: FloatArray, asked: FloatArray, mixture: Mixture) -> bool:
+        """Add the choice at some weights, where it gains at those of the program."""
+        choice, model, proved = self.model.select(weights)
+        worth = float(weights @ model)
+        if mixture.offset == 0.0 and worth < self.lowest:
+            self.lowest, self.centre = worth, weights
+        if weights is asked and proved + mixture.offset < self.bound:
+            self.bound, self.bound_weights, self.concave = proved + mixture.offset, weights, mixture.concave
+        small = (SETTLED + self.program.rounding) * float(np.abs(asked) @ np.abs(model))
+        if self.choices and float(asked @ model) <= mixture.level - mixture.offset + small:
+            return False
+        self._add(choice, model)
+        return True
+
+    def _add(self, choice: IntArray, model: FloatArray) -> None:
+        self.choices.append(choice)
+        self.models.append(model)
+        self.program.add(self.weight * model[0], model[1:])
+        self.mixture = self.program.solve()
+
+    def response(self) -> Response:
+        """What was found."""
+        assert self.mixture is not None
+        return Response(self.mixture, self.choices, self.models, self.bound, self.bound_weights, self.concave)

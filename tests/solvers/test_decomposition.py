@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy
 from polytope import best_mixture, random_model, vertices
 
 import occlp as oc
 from occlp.bounds.lower import distance_from_claim
 from occlp.evaluation import formulate
 from occlp.solvers.base import Iterate
+from occlp.standard import flow_matrix
 from occlp.tracking import Tracker
 
 
@@ -113,6 +115,38 @@ def test_a_slow_model_is_answered_with_the_local_model():
     assert resumed.objective == pytest.approx(result.objective, abs=1e-8)
     program = oc.solve(problem, oc.OccupancyProgram(), check=False)
     assert program.objective == pytest.approx(result.objective, abs=1e-5)
+
+
+def test_bounds_are_near_from_the_first_prices_on():
+    """On a slow grid: each bound is above the optimum, and what sweeps make of the first prices proves two digits."""
+    grid = oc.instances.get("bumpy-gridworld", n=40, n_costs=2, seed=1, discount=0.999)
+    limits = [oc.expected(name) <= 0.9 * spent for name, spent in oc.solve(grid).expected.items() if name != "reward"]
+    problem = oc.Problem(grid, constraints=limits)
+    best = oc.solve(problem, oc.Decomposition())
+    assert best.status is oc.Status.CERTIFIED
+    assert best.certificate.violation <= 1e-10
+    early = oc.solve(problem, oc.Decomposition(), limit=oc.Limit(iterations=2), check=False)
+    assert best.objective - 1e-12 <= early.certificate.upper <= best.objective + 0.01
+
+
+def test_as_many_limits_as_fit():
+    """Budgets on the visits of a third of the states, against scipy's linear program."""
+    mdp = oc.instances.get("garnet", n_states=90, n_actions=4, branching=4, seed=3, discount=0.95)
+    most = oc.solve(mdp).state_occupancy, oc.evaluate(mdp, oc.Policy.uniform(mdp)).state_occupancy
+    budgets = {int(s): float(most[0][s] + most[1][s]) / 2 for s in np.argsort(most[1] - most[0])[:30]}
+    scale = 1 - mdp.discount
+    limits = {str(s): oc.visits(states=[s]) <= bound / scale for s, bound in budgets.items()}
+    result = oc.solve(oc.Problem(mdp, constraints=limits), oc.Decomposition())
+    form = formulate(oc.Problem(mdp))
+    visits = np.zeros((30, mdp.n_pairs))
+    for row, s in zip(visits, budgets, strict=True):
+        row[mdp.pairs.states == s] = 1.0
+    known = scipy.optimize.linprog(
+        -mdp.pair_rewards, A_ub=visits, b_ub=list(budgets.values()), A_eq=flow_matrix(form), b_eq=scale * form.initial
+    )
+    assert result.status is oc.Status.CERTIFIED
+    assert result.objective == pytest.approx(-known.fun, abs=1e-8)
+    assert result.certificate.violation <= 1e-12
 
 
 def test_a_claimed_occupancy_is_checked():

@@ -10,6 +10,8 @@ from scipy.optimize import linprog
 
 import occlp as oc
 from occlp.evaluation import formulate
+from occlp.solvers.concave_program import program_for
+from occlp.solvers.expansion import expand
 from occlp.solvers.local_model import LocalModel
 from occlp.solvers.mixture_program import MixtureProgram
 
@@ -61,7 +63,7 @@ def test_the_best_policy_proves_its_own_optimality(problem):
     assert bound == pytest.approx(weights @ model.measures, abs=1e-13)
     assert measures == pytest.approx(model.measures, abs=1e-13)
     assert (choice == model.policy.choice).all()
-    assert model.differs(choice, weights) == 0
+    assert model.is_worse(choice, weights).sum() == 0
 
 
 def test_ties_keep_what_the_policy_does():
@@ -91,3 +93,23 @@ def test_averages_of_several_classes_are_left_alone():
     stays = oc.MDP.from_arrays(np.eye(2)[:, None, :], [[0.0], [1.0]], costs={"wear": [[1.0], [0.0]]})
     problem = oc.Problem(stays, criterion="average", constraints=[oc.expected("wear") <= 1])
     assert LocalModel(formulate(problem), oc.Policy.uniform(stays)).several
+
+
+def test_what_a_choice_is_worth_is_what_selecting_it_gives(problem):
+    model = LocalModel(formulate(problem), random_policy(problem.mdp, np.random.default_rng(1)))
+    for weights in np.random.default_rng(0).normal(size=(5, 3)):
+        choice, measures, _ = model.select(weights)
+        assert model.worth(choice) == pytest.approx(measures, abs=1e-14)
+
+
+def test_a_response_does_not_depend_on_the_choices_it_begins_with(problem):
+    """Those of the last response, or any others: the small program has one optimum."""
+    form, rng = formulate(problem), np.random.default_rng(1)
+    model = LocalModel(form, random_policy(problem.mdp, rng))
+    program = program_for(expand(form), 4.0)
+    bare = model.respond(program.alone(1.0, 4.0), 1.0)
+    begun = [model.select(weights)[0] for weights in rng.normal(size=(4, 3))]
+    for choices in (bare.used, begun):
+        again = model.respond(program.alone(1.0, 4.0), 1.0, choices=choices)
+        assert again.mixture.level == pytest.approx(bare.mixture.level, abs=1e-11)
+        assert len(again.used) <= len(form.limits.names) + 2
