@@ -75,7 +75,7 @@ class Stretch:
         return self.origin if self.weight == 0 else _scaled(self.sums, 1.0 / self.weight)
 
 
-class ScaledProgram:
+class EquilibratedProgram:
     """The program of a standard form with rows and columns scaled, and the steps on it."""
 
     def __init__(self, form: StandardForm) -> None:

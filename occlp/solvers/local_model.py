@@ -109,7 +109,7 @@ class LocalModel:
 
     def worth(self, choice: IntArray) -> FloatArray:
         """The model's measures of one pair for every state, [1 + k]."""
-        return self.bases + np.array([inner_product(row[choice], self.mass) for row in self.scores])
+        return np.asarray(self.bases + np.array([inner_product(row[choice], self.mass) for row in self.scores]))
 
     def respond(
         self,

@@ -32,7 +32,7 @@ from occlp.solvers.base import (
     describe,
     start_policy,
 )
-from occlp.solvers.hybrid_gradient import ScaledProgram
+from occlp.solvers.hybrid_gradient import EquilibratedProgram
 from occlp.solvers.resuming import Saved, carried, fingerprint
 from occlp.standard import flow_matrix
 
@@ -144,7 +144,7 @@ class SaddlePoint(FirstOrder):
 
     def _euclidean(self, problem: Problem, start: Start) -> Iterator[Iterate]:
         program = Program(problem)
-        scaled = ScaledProgram(program.form)
+        scaled = EquilibratedProgram(program.form)
         now, settings = carried(self, problem, start), fingerprint(self)
         if now is None:
             first = program.first(start)

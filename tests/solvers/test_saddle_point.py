@@ -8,7 +8,7 @@ import pytest
 import occlp as oc
 from occlp.errors import InvalidProblem, Unsupported
 from occlp.evaluation import formulate
-from occlp.solvers.hybrid_gradient import ScaledProgram
+from occlp.solvers.hybrid_gradient import EquilibratedProgram
 from occlp.solvers.saddle_point import Program
 from occlp.solvers.sampled_saddle_point import _Game
 from occlp.standard import flow_matrix
@@ -227,7 +227,7 @@ def test_grids_that_mix_slowly():
 def test_scaling_changes_units_only(name):
     """The residuals of the scaled program are those of the linear program, row by row and column by column."""
     form, rng = formulate(PROBLEMS[name]), np.random.default_rng(3)
-    scaled = ScaledProgram(form)
+    scaled = EquilibratedProgram(form)
     occupancy, values = rng.dirichlet(np.ones(form.n_pairs)), rng.normal(size=form.n_states)
     prices = rng.random(len(form.limits.names))
     point = scaled.begin(occupancy, values, prices, 1.0).point
@@ -244,7 +244,7 @@ def test_scaling_changes_units_only(name):
 def test_the_error_vanishes_at_the_optimum_and_nowhere_else():
     problem = PROBLEMS["limited"]
     best, form = oc.solve(problem), formulate(problem)
-    scaled = ScaledProgram(form)
+    scaled = EquilibratedProgram(form)
     prices = np.array([best.multipliers["wear"]]) * form.units / form.scale
     values = best.certificate.values / (form.sign * form.scale)
     there = scaled.begin(best.pair_occupancy, values, prices, 1.0)
