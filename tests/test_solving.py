@@ -89,6 +89,15 @@ def test_the_default_solver_is_the_one_for_the_question_and_is_named(mdp, unifor
     assert natural.solver == "NaturalPolicyGradient(step_size=0.1, steps=7)"
 
 
+@pytest.mark.parametrize(("n_limits", "named"), [(3, "Decomposition()"), (101, "OccupancyProgram(backend='CLARABEL')")])
+def test_more_limits_than_prices_are_found_for_go_to_the_whole_program(n_limits, named):
+    machine = oc.instances.get("machine-repair")
+    limits = {f"budget {k}": oc.expected("wear") <= 0.25 + 0.01 * k for k in range(n_limits)}
+    result = oc.solve(oc.Problem(machine, constraints=limits))
+    assert result.solver == named
+    assert result.expected["wear"] == pytest.approx(0.25, abs=1e-8)
+
+
 def test_a_solve_is_reproducible_to_the_last_bit(mdp):
     for solver in (None, oc.OccupancyProgram("HIGHS"), oc.NaturalPolicyGradient(steps=5)):
         first, second = (oc.solve(mdp, solver, rng=seed) for seed in (0, 1))

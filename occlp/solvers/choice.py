@@ -15,8 +15,9 @@ from occlp.solvers.dynamic_programming import PolicyIteration
 from occlp.solvers.expansion import is_expandable
 from occlp.terms import KL, ConditionalKL, OccupancyEntropy, PolicyEntropy, WorstCase
 
-#: Up to this many pairs the linear program of a worst case is solved faster as a whole (measured on slow grids).
-FEW_PAIRS = 10_000
+#: Up to this many pairs some linear programs are solved faster as a whole: those of a worst case (measured on slow
+#: grids), and those with more than so many limits (on garnets: with 150, the prices alone take longer).
+FEW_PAIRS, MANY_LIMITS = 10_000, 100
 
 
 def default_solver(problem: Problem) -> Solver:
@@ -31,8 +32,13 @@ def default_solver(problem: Problem) -> Solver:
         # On average the best mixture may be of classes that no policy combines: an interior point is then nearer.
         curved = setting is not None or problem.concave_limits
         several = has_several(problem) or (curved and problem.criterion == "average")
-        small = isinstance(setting, WorstCase) and problem.mdp.n_pairs <= FEW_PAIRS
-        if not (several or small):
+        many = len(problem.limits) > MANY_LIMITS
+        whole = (many or isinstance(setting, WorstCase)) and problem.mdp.n_pairs <= FEW_PAIRS
+        if many and whole and not several:
+            from occlp.solvers.occupancy_program import OccupancyProgram
+
+            return OccupancyProgram(backend="CLARABEL")  # HIGHS takes long over many rows
+        if not (several or whole):
             from occlp.solvers.decomposition import Decomposition
 
             return Decomposition()
