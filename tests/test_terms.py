@@ -7,10 +7,12 @@ distributions d over the pairs, in the units of the standard form; `bound(q)` is
 from __future__ import annotations
 
 import math
+import types
 
 import cvxpy
 import numpy as np
 import pytest
+import scipy.optimize
 from helpers import random_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from scipy.special import logsumexp
 
 import occlp as oc
 from occlp.errors import InvalidProblem
-from occlp.terms import Binding
+from occlp.terms import Binding, utilities
 
 STRENGTHS = [10.0**k for k in range(-9, 10)]
 
@@ -317,6 +319,39 @@ def test_cutting_planes_find_the_bound_where_the_linearisation_is_loose():
     near = np.maximum(d.value, 0) / np.maximum(d.value, 0).sum()
     assert loose.bound(q, loose.best_dual(q, near)) > best + 0.1
     assert tight.bound(q, tight.best_dual(q, near)) == pytest.approx(best, abs=1e-7)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_there_is_no_majorant_of_a_function_without_a_domain(smooth):
+    term = bound_to_model(oc.Utility(lambda d: cvxpy.log(d[0] - 2), smooth=smooth))
+    dual = term.best_dual(np.zeros(MDP.n_pairs), np.full(MDP.n_pairs, 1 / MDP.n_pairs))
+    assert np.isnan(dual).all()
+    assert term.bound(np.zeros(MDP.n_pairs), dual) == math.inf
+
+
+def no_program(*_, **__):
+    return types.SimpleNamespace(x=None)
+
+
+@pytest.mark.parametrize("name", ["WorstCase", "Utility, angular"])
+@given(q=scores, d=points(), e=points())
+@settings(max_examples=15)
+def test_bounds_hold_where_the_search_for_a_better_one_ends_early(name, q, d, e):
+    """A linear program that fails, or one round of many: the bound is worse, and a bound."""
+    term = term_of(name)
+    for module, what, instead in ((scipy.optimize, "linprog", no_program), (utilities, "MOST_ROUNDS", 1)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, what, instead)
+            bound = term.bound(q, term.best_dual(q, d))
+        assert all(q @ x + term.value(x) <= bound + 1e-12 for x in (d, e))
+
+
+def test_limits_on_sums_of_logarithms_follow_the_numbers_they_were_written_with():
+    setting = settings_of()["LogSum"]
+    written = setting.in_numbers(MDP)
+    other = MDP.replace(costs={name: np.zeros(MDP.n_pairs) for name in MDP.pair_costs})
+    d = occupancy_of(FULL)
+    assert written.bind(Binding(other, 1.0, occupancy_of)).value(d) == pytest.approx(definition("LogSum", d))
 
 
 # Expressions -------------------------------------------------------------------------------------------------

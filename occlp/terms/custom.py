@@ -118,7 +118,7 @@ class CustomTerm(Term):
     def best_dual(self, scores: FloatArray, occupancy: FloatArray) -> FloatArray:
         """The linearisation at d, or the best mixture of linearisations, packed as [∇f, f − ∇f·d]."""
         function = _Differentiable(self.function, self.n_pairs)
-        points, cuts, point = [], [], occupancy
+        cuts, point = [], occupancy
         best: tuple[float, FloatArray] = (math.inf, np.full(self.n_pairs + 1, np.nan))
         achieved = -math.inf
         for _ in range(self.cuts):
@@ -126,7 +126,6 @@ class CustomTerm(Term):
             if cut is None:
                 break
             cuts.append(cut)
-            points.append(point)
             achieved = max(achieved, float(scores @ point) + value)
             mixture, point = _mix(scores, np.array(cuts))
             bound = self.bound(scores, mixture)
@@ -205,18 +204,14 @@ class _Differentiable:
     def majorant(self, point: FloatArray, middle: FloatArray) -> tuple[FloatArray | None, float]:
         """[∇f, f − ∇f·d] and f at the point, or near it where there is no gradient at the point itself."""
         uniform = np.full(self.n_pairs, 1.0 / self.n_pairs)
-        own, slope = self.at(point)
-        where = point
-        for weight in INWARD:
-            if np.isfinite(slope).all():
-                break
+        found = []
+        for weight in (0.0, *INWARD):
             where = (1.0 - weight) * point + weight * 0.5 * (middle + uniform)
             value, slope = self.at(where)
-        else:
-            if not np.isfinite(slope).all():
-                return None, own
-        value = own if where is point else self.at(where)[0]
-        return np.append(slope, value - slope @ where), own
+            found.append(value)
+            if np.isfinite(slope).all():
+                return np.append(slope, value - slope @ where), found[0]
+        return None, found[0]
 
 
 def _mix(scores: FloatArray, cuts: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -18,7 +18,8 @@ import occlp as oc
 
 flint = pytest.importorskip("flint")
 
-from occlp.exact import disproofs, elimination  # noqa: E402
+from occlp.exact import basis, disproofs, elimination  # noqa: E402
+from occlp.exact.basis import prove_basis  # noqa: E402
 from occlp.exact.chain import solve_dense  # noqa: E402
 from occlp.exact.form import exact_form  # noqa: E402
 from occlp.exact.gains import optimal_gains  # noqa: E402
@@ -83,6 +84,44 @@ def test_gains_in_doubles_that_rise_are_replaced():
     assert [to_fraction(x) for x in policy_gains(form, told, result.policy)] == [third, 1, 0]
     kept = policy_gains(form, replace(certificate, policy_gain_values=low.gain_values), result.policy)
     assert [float(x) for x in kept] == low.gain_values.tolist()
+
+
+class TestBases:
+    """Limits on wear and on repairs: the optimum is a vertex where both may bind."""
+
+    problem = oc.Problem(MACHINE, constraints=[oc.expected("wear") <= 0.25, oc.visits(actions="repair") <= 5])
+
+    def test_the_optimum_is_proved_whatever_seems_to_be_near(self):
+        """Prices that say nothing and pairs that all look free: wrong bases are refused, and the right one is found."""
+        found = oc.solve(self.problem, certify="exact")
+        assert found.certificate.exact
+        blind = replace(
+            answer(self.problem).certificate,
+            reduced_costs=np.zeros(MACHINE.n_pairs), multipliers=dict.fromkeys(self.problem.limits, 0.0),
+        )  # fmt: skip
+        proof = prove_basis(exact_form(self.problem), blind, answer(self.problem)).proof
+        assert proof.optimum == found.certificate.optimum
+
+    def test_bases_of_another_policy_are_no_proof(self):
+        for policy in (oc.Policy.uniform(MACHINE), oc.Policy.deterministic(MACHINE, ["repair"] * 3)):
+            with pytest.raises(oc.Unsupported, match="none of the bases near the answer"):
+                prove_basis(
+                    exact_form(self.problem), answer(self.problem).certificate, oc.evaluate(self.problem, policy)
+                )
+
+    @pytest.mark.parametrize("limit", ["MOST_REPAIRS", "MOST_BASES"])
+    def test_a_search_that_is_given_up_says_so(self, limit, monkeypatch):
+        monkeypatch.setattr(basis, limit, 0)
+        result = oc.solve(self.problem, certify="exact")
+        assert result.certificate.level == "interval"
+        assert "none of the bases near the answer is optimal" in result.message
+
+    def test_totals_that_never_come_to_an_end(self):
+        """Resting is an end, the losing circle is none; there are no fractions where some states have no value."""
+        problem = oc.Problem(RESTING, criterion="total", constraints=[oc.expected_total("toll") <= 1])
+        result = oc.solve(problem, certify="exact")
+        assert result.certificate.level == "float"
+        assert "from some states no policy comes to an end" in result.message
 
 
 class TestTotalsInFractions:
@@ -218,7 +257,7 @@ class TestEnclosedTerms:
 
     def test_a_mass_that_balls_cannot_tell_from_nothing(self):
         """A dense chain that is in one state once in 10^100 steps: its part of the entropy lies between ends near 0."""
-        n, p = 20, Fraction(1, 10**100)
+        n, p = 40, Fraction(1, 10**100)
         rows = [[(1 - p) / (n - 1)] * (n - 1) + [p]] * n
         mdp = oc.MDP.from_arrays([[row] for row in rows], [0] * n)
         problem = oc.Problem(mdp, criterion="average", utility=oc.StateEntropy())
