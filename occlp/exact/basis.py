@@ -68,8 +68,6 @@ def _ending_choice(form: ExactForm, evaluation: Evaluation) -> IntArray:
     """A pair for each state, [S], of the policy's where it can be, that leads to the goal."""
     used = evaluation.policy.pair_probabilities > 0
     reached, main = reachable(form.graph, np.array([bool(p) for p in form.initial]), used), evaluation.policy.choice
-    if not form.ended.any():
-        raise Unsupported("totals with constraints have proofs in fractions where policies come to an end")
     usual = np.zeros(len(form.rows), dtype=np.bool_)
     usual[main] = True
     for among in (usual, used | ~reached[form.graph.pair_states], np.ones(len(form.rows), dtype=np.bool_)):

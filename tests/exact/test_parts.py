@@ -143,6 +143,15 @@ class TestTotalsInFractions:
         assert not result.certificate.exact
         assert result.certificate.optimum is None
 
+    def test_a_place_to_wait_on_the_way(self):
+        """There and back for nothing, and then on for a third: the two states are one node of the reduced form."""
+        mdp = oc.MDP.from_pairs([0, 1, 1, 2], [0, 0, 1, 0], [[0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]],
+                                ["0", "0", "1/3", "0"], initial=0)  # fmt: skip
+        problem = oc.Problem(mdp, criterion="total")
+        result = oc.solve(problem, certify="exact")
+        assert result.certificate.optimum == Fraction(1, 3)
+        assert oc.verify(problem, result)
+
     def test_losses_without_end_are_no_fraction(self):
         result = oc.solve(oc.Problem(RESTING, criterion="total"), certify="exact")
         assert result.certificate.level == "float"
