@@ -104,7 +104,7 @@ def _linear_bound(form: StandardForm, values: Values, prices: FloatArray, point:
         top = form.term.bound(scores + error, dual)
         highest = float(scores[form.term.support].max())
         slack += 64 * EPS * (abs(highest) + abs(top - highest))  # the log-sum-exp itself
-        rounding = slack + float(error[form.term.support].max())
+        rounding = slack + (top - form.term.bound(scores, dual) if np.isfinite(top) else 0.0)
     value = base + top + slack
     return UpperBound(value if np.isfinite(value) else np.inf, rounding, values, scores, prices, dual)
 

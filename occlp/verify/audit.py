@@ -124,8 +124,8 @@ def _check_bounds(problem: Problem, policy: Policy, certificate: Certificate) ->
     setting = problem.regularizer or problem.utility
     above = shift + _base(problem, values) + mean_gain(problem, gain)
     above += upper_of(problem, setting, scores, certificate.dual, occupancy_of)
-    residuals = _residuals(problem, earned + bonus_of(problem, policy) - own_gain[states], own)
-    below = _lower(problem, policy, shift + mean_gain(problem, own_gain), residuals, certificate, own)
+    means = _means(problem, policy, earned + bonus_of(problem, policy) - own_gain[states], own)
+    below = _lower(problem, policy, shift + mean_gain(problem, own_gain) + means.min(), certificate, own)
     claims = sorted((sign * certificate.lower, sign * certificate.upper))
     if not above <= claims[1] + slack:
         raise AuditFailed(f"policies better than the certificate's bound are not excluded: {above} > {claims[1]}.")
@@ -188,7 +188,20 @@ def _signed(sign: int, high: Any, low: Any, n_states: int) -> Any:
 
 
 def _residuals(problem: Problem, rewards: Any, values: Any) -> Any:
-    """ρ = r + γ Σ p (V' − V) − (1 − γ) V of every pair; the diagonal is what the other entries leave.
+    """ρ = r + γ Σ p (V' − V) − (1 − γ) V of every pair."""
+    return rewards + _real(_drifts(problem, values))
+
+
+def _means(problem: Problem, policy: Policy, rewards: Any, values: Any) -> Any:
+    """Σ_a π ρ of every state; what is large cancels before it is rounded."""
+    first, number = problem.mdp.pairs.start[:-1], _number(problem, values)
+    shares = policy.pair_probabilities
+    moved = _real(np.add.reduceat(number(shares) * _drifts(problem, values), first))
+    return moved + np.add.reduceat(shares.astype(Real) * rewards, first)
+
+
+def _drifts(problem: Problem, values: Any) -> Any:
+    """γ Σ p (V' − V) − (1 − γ) V of every pair; the diagonal is what the other entries leave.
 
     In extended precision, or in fractions where the values are so large that their differences would round.
     """
@@ -202,7 +215,7 @@ def _residuals(problem: Problem, rewards: Any, values: Any) -> Any:
     steps = (tops[matrix.indices] - tops[here]) + (tails[matrix.indices] - tails[here])
     moved = np.add.reduceat(weights * steps, matrix.indptr[:-1])
     gamma, rest = number(np.array([problem.discount, problem.rest]))
-    return rewards + _real(gamma * moved - rest * (tops + tails)[states])
+    return gamma * moved - rest * (tops + tails)[states]
 
 
 def _is_large(problem: Problem, values: Any) -> bool:
@@ -233,10 +246,8 @@ def _base(problem: Problem, values: Any) -> Any:
     return _real(np.array([number(np.array([problem.rest]))[0] * mean]))[0]
 
 
-def _lower(problem: Problem, policy: Policy, shift: Any, scores: Any, certificate: Certificate, own: Any) -> Any:
-    first = problem.mdp.pairs.start[:-1]
-    mean = np.add.reduceat(policy.pair_probabilities.astype(Real) * scores, first)
-    bound = shift + _base(problem, own) + mean.min()
+def _lower(problem: Problem, policy: Policy, least: Any, certificate: Certificate, own: Any) -> Any:
+    bound = least + _base(problem, own)
     setting = problem.regularizer or problem.utility
     if setting is not None:
         bound += value_of(problem, setting, occupancy_of(problem, policy), certificate.dual, occupancy_of)

@@ -19,11 +19,41 @@ if TYPE_CHECKING:
     from occlp.result import Result
 
 
+#: States up to which a discounted chain is eliminated one state after the other.
+MOST_ELIMINATED = 300
+
+
 def occupancy_of(problem: Problem, policy: Policy) -> Any:
+    """d^π, [pairs]: by elimination without subtraction in small models; else by `_refined`."""
+    states, weights = problem.mdp.pairs.states, policy.pair_probabilities
+    chain = _chain(problem, policy)
+    if problem.rest > 0 and problem.mdp.n_states <= MOST_ELIMINATED:
+        mass = np.where(_reached(chain, problem.mdp.initial), _eliminated(problem, chain), 0)
+        occupancy = (mass / mass.sum())[states] * weights.astype(Real)
+        return occupancy / occupancy.sum()
+    return _refined(problem, policy, chain)
+
+
+def _eliminated(problem: Problem, chain: Any) -> Any:
+    """The stationary distribution, [S], of γP + (1 − γ) 1 μ0ᵀ, to every digit (Grassmann, Taksar and Heyman 1985)."""
+    order = np.argsort(-problem.mdp.initial, kind="stable")  # the first state is one that every state leads to
+    rates = problem.discount * chain.toarray()[np.ix_(order, order)].astype(Real)
+    rates += Real(problem.rest) * problem.mdp.initial[order].astype(Real)
+    for k in range(len(order) - 1, 0, -1):
+        rates[:k, k] /= rates[k, :k].sum()
+        rates[:k, :k] += np.outer(rates[:k, k], rates[k, :k])
+    mass = np.ones(len(order), dtype=Real)
+    for k in range(1, len(order)):
+        mass[k] = mass[:k] @ rates[:k, k]
+    found = np.empty_like(mass)
+    found[order] = mass
+    return found
+
+
+def _refined(problem: Problem, policy: Policy, chain: Any) -> Any:
     """d^π, [pairs]: a sparse LU in doubles, refined on residuals of d ((1 − γ) I + γ (D − P)) = (1 − γ) μ0."""
     mdp = problem.mdp
     states, weights = mdp.pairs.states, policy.pair_probabilities
-    chain = _chain(problem, policy)
     classes = closed_classes(chain)
     if problem.rest == 0 and classes.max() > 0:
         occupancy = long_run(chain, mdp.initial)[states] * weights.astype(Real)

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from helpers import encloses
+from helpers import encloses, exact_objective, two_classes
 
 import occlp as oc
 from benchmarks.lie_questions import QUESTIONS
@@ -153,3 +153,27 @@ def test_no_lie_gets_a_false_proof_past_the_audit(kind):
         if now.infeasible_by is None and not now.unending:
             assert encloses(now, proof.optimum)
     assert rejected >= 20
+
+
+@pytest.mark.parametrize("rest", ["1e-6", "1e-9", "1e-12"])
+@pytest.mark.parametrize("kind", ["joint", "conditional", "entropy"])
+def test_soft_terms_on_a_choice_between_classes(rest, kind):
+    """Values of 1e8 to 1e11 cancel within a state; the audit must see it, and rounding elsewhere excuse nothing."""
+    mdp = two_classes(rest)
+    uniform = oc.Policy.uniform(mdp)
+    terms = {
+        "joint": oc.KL(0.1, uniform),
+        "conditional": oc.ConditionalKL(0.1, uniform),
+        "entropy": oc.PolicyEntropy(0.1),
+    }
+    problem = oc.Problem(mdp, regularizer=terms[kind])
+    result = oc.solve(problem, certify="interval")
+    assert result.certificate.level == "interval"
+    assert result.certificate.rounding <= 1e-12
+    assert oc.verify(problem, result)
+    if kind == "joint":
+        worth = exact_objective(problem, result.policy)
+        assert result.certificate.lower - 1e-15 <= worth <= result.certificate.upper
+    moved = replace(result, certificate=replace(result.certificate, upper=result.certificate.lower - 1e-9))
+    with pytest.raises(AuditFailed):
+        oc.verify(problem, moved)
