@@ -48,9 +48,11 @@ SERIES = {
     "forest": "Forest management with so many ages, γ = .99: a path, and ways back to its beginning.",
     "garnet with limits": "Garnets with 1, 3 and 5 limits on costs that are uniform on [0, 1).",
     "bumpy with limits": "Grids at γ = .999 with 1, 3 and 5 limits on costs that a twentieth of the cells charge.",
-    "other limits": "Limits on the hazards of a grid with a goal (γ = .999), and on orders and stock of a store.",
+    "other limits": "Limits on the hazards of a grid with a goal (γ = .999), on orders and stock of a store, and on "
+    "customers whom a queue rejects.",
     "garnet with KL": "Garnets with a joint KL penalty towards the uniform policy, of several strengths.",
     "bumpy with KL": "Grids at γ = .999 with the same penalty.",
+    "chains with KL": "Stores, queues and forests with the same penalty.",
 }
 
 
@@ -108,11 +110,21 @@ def _hazards(n: int, limit: float) -> Case:
     )  # fmt: skip
 
 
-def _inventory_limits(size: str, limit: float) -> Case:
+def _chain_limits(family: str, size: str, names: list[str], limit: float) -> Case:
+    build: Callable[[int], oc.MDP] = getattr(workloads, family)
     return Case(
-        f"inventory-{size}-limits2", "other limits", "limits",
-        lambda: workloads.limited(workloads.inventory(int(float(size))), ["orders", "stock"]),
-        lambda: workloads.limited(workloads.inventory(30), ["orders", "stock"]), limit,
+        f"{family}-{size}-limits{len(names)}", "other limits", "limits",
+        lambda: workloads.limited(build(int(float(size))), names),
+        lambda: workloads.limited(build(30), names), limit,
+    )  # fmt: skip
+
+
+def _chain_kl(family: str, size: str, strength: float, limit: float = 30.0) -> Case:
+    build: Callable[[int], oc.MDP] = getattr(workloads, family)
+    return Case(
+        f"{family}-{size}-kl{strength:g}", "chains with KL", "kl",
+        lambda: workloads.soft(build(int(float(size))), strength),
+        lambda: workloads.soft(build(20), strength), limit,
     )  # fmt: skip
 
 
@@ -147,9 +159,13 @@ CASES = (
     *(_bumpy_limits(200, k, 110.0) for k in (1, 3, 5)),
     _bumpy_limits(1000, 3, 110.0),
     *(_hazards(n, 30.0) for n in (50, 200)),
-    _inventory_limits("1e4", 20.0),
+    _chain_limits("inventory", "1e4", ["orders", "stock"], 20.0),
+    _chain_limits("queue", "1e4", ["rejected"], 20.0),
     *(_garnet_kl("1e3", strength) for strength in (1.0, 0.1, 0.01)),
     *(_garnet_kl(size, 0.1) for size in ("1e4", "1e5")),
     *(_bumpy_kl(50, strength) for strength in (1.0, 0.1, 1e-2, 1e-3, 1e-4)),
     _bumpy_kl(200, 0.1),
+    _chain_kl("inventory", "1e4", 1.0),
+    _chain_kl("queue", "1e4", 1.0),
+    _chain_kl("forest", "1e4", 0.1),
 )

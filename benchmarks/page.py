@@ -35,10 +35,11 @@ def page(records: Records, *, small: bool = False) -> str:
         if plots.drawn(records, panels, small=small):
             lines += [f"![{WORDS[name]}](images/{name})", ""]
     for series, words in SERIES.items():
-        cases = [case for case in CASES if case.series == series and records.get("case", case.name, small=small)]
+        found = {case.name: records.get("case", case.name, small=small) or {} for case in CASES}
+        cases = [case for case in CASES if case.series == series and found[case.name].get("rows")]
         if cases:
             lines += [f"## {series[0].upper()}{series[1:]}", "", words, "", *table(cases, records, small=small), ""]
-    lines += [*memory(records), *first_use(records), *faster(records, small=small)]
+    lines += [*memory(records), *first_use(records), *faster(records, small=small), *missing(records, small=small)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -172,12 +173,27 @@ def first_use(records: Records) -> list[str]:
 
 
 def faster(records: Records, *, small: bool = False) -> list[str]:
-    """Where another entrant beats what occlp does by itself, in words."""
+    """Where another entrant beats what occlp does by itself, and where that has no answer, in words."""
     found = []
     for case in CASES:
+        ours = records.row(case.name, BASE.name, small=small)
+        if ours is not None and ours["why"]:
+            found.append((0.0, f"* {case.name}: ours has none: {ours['why'].rstrip('.')}."))
         for row in (records.get("case", case.name, small=small) or {"rows": []})["rows"]:
             if row["ratio"] < 1 and not row["entrant"].startswith("occlp"):
                 words = "" if row["certified"] else ", with a policy that is not within the tolerance"
                 text = f"* {case.name}: {row['entrant']} takes {row['ratio']:.2f} of our time{words}."
                 found.append((row["ratio"], text))
-    return ["## Where something else is faster", "", *([text for _, text in sorted(found)] or ["* Nowhere."]), ""]
+    return ["## Where something else is faster, or ours has no answer", "", *([text for _, text in sorted(found)] or ["* Nowhere."]), ""]
+
+
+def missing(records: Records, *, small: bool = False) -> list[str]:
+    """Questions of which there are no figures or not all, and why."""
+    found = {case.name: records.get("case", case.name, small=small) for case in CASES}
+    unbegun = [name for name, record in found.items() if record is None]
+    known = {name: record for name, record in found.items() if record is not None}
+    cut = [name for name, record in known.items() if not record.get("complete", True)]
+    lines = [f"* {name}: {record['failure']}." for name, record in known.items() if "failure" in record]
+    for words, names in (("Cut short, so that some entrants are missing", cut), ("Not begun", unbegun)):
+        lines += [f"* {words} when the time of the run was up: {', '.join(names)}."] if names else []
+    return ["## What is missing", "", *lines, ""] if lines else []

@@ -290,6 +290,20 @@ class TestThePage:
         assert "images/benchmarks-plain.png" in page.page(known)
         assert plots.save(Records(None), tmp_path) == []
 
+    def test_what_is_missing_is_said(self, known):
+        known.add({"kind": "case", "case": "garnet-1e5", "complete": True, "failure": "given up after 9 s", "rows": []})
+        known.add(known.get("case", "garnet-1e4") | {"complete": False})
+        text = page.page(known)
+        assert "* garnet-1e5: given up after 9 s." in text
+        assert "some entrants are missing when the time of the run was up: garnet-1e4." in text
+        unbegun = next(line for line in text.splitlines() if line.startswith("* Not begun"))
+        assert "garnet-1e6, bumpy-50-.99," in unbegun
+        assert "| | garnet-1e3 | garnet-1e4 |" in text
+
+    def test_where_ours_has_no_answer_is_said(self, known):
+        known.row("bumpy-1000-.999", "occlp")["why"] = "NotCertified: the gap is 1."
+        assert "* bumpy-1000-.999: ours has none: NotCertified: the gap is 1.\n" in page.page(known)
+
     def test_the_page_of_the_documentation_is_what_the_measurements_say(self):
         docs = FILE.parent / "benchmarks.md"
         assert docs.read_text(encoding="utf-8") == page.page(Records(FILE)), (
@@ -306,6 +320,17 @@ class TestThePlan:
         series = {one.name: one.series for one in CASES}
         goals_end = max(names.index(name) for goal in goals.GOALS if len(goal.cases) == 1 for name in goal.cases)
         assert {series[name] for name in names[: goals_end + 1]} == set(SERIES)
+
+    def test_what_may_not_end_comes_after_what_goals_are_about(self):
+        names = [one.name for one in plan.ordered(list(CASES))]
+        before = names[: names.index(plan.LONGEST[0])]
+        assert {name for goal in goals.GOALS if len(goal.cases) == 1 for name in goal.cases} <= {*before, *plan.LONGEST}
+
+    def test_a_question_that_does_not_end_is_ended(self, monkeypatch):
+        monkeypatch.setattr(plan, "GRACE", 0.01)
+        record = plan.apart(CASES[0], Rules(deadline=0.0), small=True)
+        assert (record["rows"], record["complete"]) == ([], True)
+        assert record["failure"] == "the question was given up after 0 s"
 
     def test_who_is_slow_by_nature_takes_part_once(self, case):
         first = plan.rules(case, Records(None), Rules(), small=False)
