@@ -184,7 +184,8 @@ def faster(records: Records, *, small: bool = False) -> list[str]:
                 words = "" if row["certified"] else ", with a policy that is not within the tolerance"
                 text = f"* {case.name}: {row['entrant']} takes {row['ratio']:.2f} of our time{words}."
                 found.append((row["ratio"], text))
-    return ["## Where something else is faster, or ours has no answer", "", *([text for _, text in sorted(found)] or ["* Nowhere."]), ""]
+    lines = [text for _, text in sorted(found)] or ["* Nowhere."]
+    return ["## Where something else is faster, or ours has no answer", "", *lines, ""]
 
 
 def missing(records: Records, *, small: bool = False) -> list[str]:
