@@ -4,10 +4,11 @@
     python -m benchmarks.mutation --record mutation.jsonl --again      # once more what survived
     python -m benchmarks.mutation --target occlp/verify/gain.py --sample 50 --seed 0
 
-Tests are collected and run once, which also tells which lines each of them runs. Every mutant is then made in a forked
-child by exchanging the code of one function, and the tests that run the changed statement are run until one fails:
-first those that noticed other changes of the function, then the quick ones. What survives is printed; mutants that
-change nothing stand in equivalent_mutants.txt beside this file, with the reason, and are not counted. POSIX only.
+Tests are collected and run once, which also tells which lines each of them runs, and once more to be timed. Every
+mutant is then made in a forked child by exchanging the code of one function, and the tests that run the changed
+statement are run until one fails: first those that noticed other changes of the function, then the quick ones, as many
+as the budget allows. What survives is printed; mutants that change nothing stand in equivalent_mutants.txt beside this
+file, with the reason, and are not counted. POSIX only.
 """
 
 from __future__ import annotations
@@ -61,10 +62,12 @@ class Hunt:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run the tests once, and then on each mutant in the place of running them."""
         codes = self._codes()
-        for _ in range(2):  # what took long may have compiled, or solved what others have from it
-            for item in session.items:
-                if self.seconds.get(item.nodeid, LONGEST_TEST + 1) > LONGEST_TEST:
-                    self._learn(session, item, codes)
+        for item in session.items:
+            self._learn(session, item, codes)
+        for item in session.items:  # the first time may have compiled, or solved what is remembered from then on
+            began = time.process_time()
+            self._run(session, item)
+            self.seconds[item.nodeid] = time.process_time() - began
         assert not session.testsfailed, "the tests fail without any change"
         gc.freeze()  # children share what is there
         items = [item for item in session.items if self.seconds[item.nodeid] <= LONGEST_TEST]
@@ -118,7 +121,7 @@ class Hunt:
         return found
 
     def _learn(self, session: pytest.Session, item: pytest.Item, codes: dict[CodeType, tuple[str, str]]) -> None:
-        """Run a test without any change, to learn what it runs and how long it takes."""
+        """Run a test without any change, to learn which lines it runs."""
         seen = self.runs[item.nodeid]
 
         def follow(frame: FrameType, event: str, _: Any) -> Any:
@@ -128,11 +131,9 @@ class Hunt:
             seen.add((*target, frame.f_lineno))
             return follow
 
-        began = time.process_time()
         sys.settrace(follow)
         self._run(session, item)
         sys.settrace(None)
-        self.seconds[item.nodeid] = time.process_time() - began
 
     @staticmethod
     def _run(session: pytest.Session, item: pytest.Item) -> None:
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="how many mutants, drawn at random; default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", type=Path, metavar="FILE", help="verdicts, kept: what stands there is not repeated")
+    parser.add_argument("--test", action="append", help="tests instead of all those that audit answers")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of tests that a mutant is given, at most")
     parser.add_argument("--again", action="store_true", help="what survived by the record is tried once more")
     options = parser.parse_args()
@@ -207,7 +209,7 @@ def main() -> None:
     hunt = Hunt([mutant for mutant in counted if mutant.key not in done], options.record, options.budget)
     if hunt.mutants:
         quiet = ["-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow", "-k", LEFT_OUT]
-        pytest.main([*quiet, *(test for test in TESTS if (ROOT / test.partition("::")[0]).is_file())], plugins=[hunt])
+        pytest.main([*quiet, *(options.test or TESTS)], plugins=[hunt])
     verdicts |= hunt.verdicts
     killed = sum(verdicts.get(mutant.key) == "killed" for mutant in counted)
     for mutant in counted:

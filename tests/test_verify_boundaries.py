@@ -613,3 +613,41 @@ def test_the_size_of_a_strong_term_is_the_distance_of_the_nearer_end():
     wide = claiming(result, upper=certificate.upper + 100, gap=result.gap + 101)
     for size, words in ((away, None), (away + 1e-3, "tolerances are relative")):
         judge("strong entropy", claiming(wide, size=size), words)
+
+
+# Prices of totals ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["total with a limit", "infeasible total"])
+@pytest.mark.parametrize("price", [-1e-300, -1.0, np.nan, np.inf])
+def test_prices_of_totals_are_finite_and_not_negative(kind, price):
+    judge(kind, claiming(answer(kind), multipliers={"toll": price}), "must not be negative")
+    for told in ({}, {**answer(kind).multipliers, "more": 0.0}):
+        judge(kind, claiming(answer(kind), multipliers=told), "multipliers are not those")
+
+
+def test_prices_of_equalities_of_totals_may_be_negative():
+    """Whoever has to pay a quarter more than he would gains where the bound falls."""
+    free = oc.solve(QUESTIONS["total"]).expected_total["toll"]
+    problem = oc.Problem(WALK, criterion="total", goal=3, constraints=[oc.expected_total("toll") == free + 0.25])
+    result = oc.solve(problem, check=False)
+    assert result.status is oc.Status.CERTIFIED
+    assert oc.verify(problem, result)
+    price = result.multipliers["toll"]
+    assert price < -0.1
+    for told in (-price, price * 1.01, price / 1.01):  # y·b and y·C belong together, and to the optimum
+        changed = claiming(result, multipliers={"toll": told}, sensitivity={"toll": told})
+        with pytest.raises(AuditFailed, match=r"not excluded|bounds nothing"):
+            oc.verify(problem, changed)
+
+
+@pytest.mark.parametrize("kind", ["total", "total with a limit", "reaching"])
+def test_values_of_totals_that_bound_nothing(kind):
+    """V below r + PV on one pair, and values at the goal that are not those of the end."""
+    problem, result = QUESTIONS[kind], answer(kind)
+    values, goal = result.certificate.values, problem.goal_states
+    for state in np.flatnonzero(~goal & result.visited):
+        judge(kind, claiming(result, values=moved(values, -1e-9, state)), "bounds nothing|not excluded")
+    ended = int(np.flatnonzero(goal)[0])
+    for off in (1.0, -1.0, 1e-300 if kind != "reaching" else 1e-15):
+        judge(kind, claiming(result, values=moved(values, off, ended)), "at the goal")

@@ -25,6 +25,8 @@ from test_verify_kinds import QUESTIONS as KINDS
 from test_verify_kinds import answer
 
 import occlp as oc
+from benchmarks import lie_questions
+from benchmarks.lie_truth import Truth
 from occlp.errors import BackendMissing, NotCertified
 
 BACKENDS = ["HIGHS", "CLARABEL", "SCS"]
@@ -406,6 +408,33 @@ def test_a_backend_that_lies_is_never_believed(kind, lie, polish, monkeypatch):
             assert isinstance(caught.value.result, oc.Result)
 
 
+#: Other criteria and curved objectives, with an independent judge of their bounds.
+OTHERS = ["average with a limit", "total with a limit", "log sum", "a concave limit"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lie"), [*zip(itertools.cycle(OTHERS), [lie for lie in LIES for _ in range(2)], strict=False)]
+)
+def test_lies_about_other_criteria_are_not_believed_either(kind, lie, monkeypatch):
+    """Each lie about two of the four questions, told to the solver and to those who polish its answer."""
+
+    def solve(self, *arguments, **options):
+        ORIGINAL(self, *arguments, **options)
+        LIES[lie](self, np.random.default_rng(5))
+
+    problem = lie_questions.QUESTIONS[kind]
+    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    result = oc.solve(problem, oc.OccupancyProgram("CLARABEL"), check=False)
+    truth = Truth(problem)
+    assert truth.denies(result) is None
+    assert oc.verify(problem, result)
+    if result.status is oc.Status.CERTIFIED:
+        short = truth.optimum - truth.sign * result.objective
+        assert short <= 1.01e-8 * truth.size + 1e-8
+    elif result.status is not oc.Status.LIMIT:
+        assert result.message
+
+
 @pytest.mark.parametrize(
     "lie", ["NaN in the duals", "infeasible", "SolverError", "uniform", "unbounded", "no numbers", "KeyError"]
 )
@@ -494,6 +523,7 @@ STATUSES = {
     "optimal": ("CERTIFIED", "CERTIFIED"),
     "optimal_inaccurate": ("CERTIFIED", "CERTIFIED"),
     "user_limit": ("CERTIFIED", "CERTIFIED"),
+    "time_limit": ("CERTIFIED", "CERTIFIED"),
     # Without limits there always is an optimum; with them the library looks for a proof, and answers where none is.
     "infeasible": ("FAILED", "CERTIFIED"),
     "infeasible_inaccurate": ("FAILED", "CERTIFIED"),
