@@ -32,7 +32,7 @@ def test_a_mutant_is_put_in_place(made):
     assert gain.closed_classes(chain).tolist() == [-1, 0]
     try:
         made["occlp/verify/gain.py closed_classes: entries.data > 0 -> entries.data < 0"].put_in_place()
-        assert gain.closed_classes(chain).tolist() == [0, 1]
+        assert (gain.closed_classes(chain) >= 0).all()  # each state a class that is never left
     finally:
         gain.closed_classes.__code__ = code
     assert gain.closed_classes(chain).tolist() == [-1, 0]
