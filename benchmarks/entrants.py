@@ -65,6 +65,8 @@ def _occlp(solver: oc.Solver | None) -> Prepare:
                 "status": result.status.name,
                 "method": result.solver,
                 "iterations": result.iterations,
+                "backups": result.work.backups,
+                "factorizations": result.work.factorizations,
                 "lower": bound.lower,
                 "upper": bound.upper,
                 "gap": bound.gap,

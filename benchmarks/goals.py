@@ -120,15 +120,21 @@ def _within_backups(case: str, most: float) -> Goal:
 
 
 def growth(records: Records) -> dict[str, float]:
-    """Slope of the time of a backup against the transitions, both logarithmic, from the smallest to the largest."""
+    """Slope of the time of a backup against the transitions, both logarithmic, from the smallest to the largest.
+
+    One for each family of models and each of the two kernels that back up all pairs.
+    """
     record = records.get("kernels")
-    rows = [] if record is None else [row for row in record["rows"] if row["kernel"].startswith("backup")]
+    series: dict[str, list[tuple[int, float]]] = {}
+    for row in [] if record is None else record["rows"]:
+        if row["kernel"].startswith("backup"):
+            place = " in place" if "in place" in row["kernel"] else ""
+            series.setdefault(row["model"].split("-")[0] + place, []).append((row["nnz"], row["seconds"]))
     slopes = {}
-    for family in dict.fromkeys(row["model"].split("-")[0] for row in rows):
-        some = sorted((row["nnz"], row["seconds"]) for row in rows if row["model"].startswith(family))
-        if len(some) > 1:
-            (small, quick), (large, slow) = some[0], some[-1]
-            slopes[family] = math.log(slow / quick) / math.log(large / small)
+    for name, found in series.items():
+        (small, quick), (large, slow) = min(found), max(found)
+        if large > small:
+            slopes[name] = math.log(slow / quick) / math.log(large / small)
     return slopes
 
 

@@ -68,10 +68,10 @@ def calls(form: StandardForm) -> Iterator[Call]:
 
     yield Call("backup of all pairs", improve, matrix.nnz, backup_bytes(n, pairs, matrix.nnz))
     everywhere = np.arange(n, dtype=np.int32)
-    placed, rates = values.copy(), backup.leaving_rates(*everything[:4], *earned)
+    placed, steps = values.copy(), backup.sojourns(*everything[:4], *earned)
     yield Call(
         "backup in place, state by state",
-        lambda: backup.improve_in_place(everywhere, *everything, *earned, rates, placed),
+        lambda: backup.improve_in_place(everywhere, *everything, *earned, steps, placed, choice),
         matrix.nnz,
         backup_bytes(n, pairs, matrix.nnz),
     )

@@ -106,11 +106,16 @@ def _details(records: Records) -> list[tuple[str, Any]]:
         ("ours: memory beyond the model, MB", written(lambda row, name: _megabytes(row["extra"]))),
         ("ours: certified gap", written(lambda row, name: f"{row['notes'].get('gap', math.nan):.0e}")),
         ("ours: method, iterations", written(lambda row, name: _method(row["notes"]))),
+        ("ours: backups counted, factorisations", written(lambda row, name: _work(row["notes"]))),
     ]
 
 
 def _method(notes: dict[str, Any]) -> str:
     return f"{str(notes.get('method', '')).removesuffix('()')}, {notes.get('iterations', '')}"
+
+
+def _work(notes: dict[str, Any]) -> str:
+    return f"{notes['backups']:,.0f}, {notes['factorizations']}" if "backups" in notes else ""
 
 
 def _megabytes(size: float) -> str:

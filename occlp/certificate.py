@@ -256,6 +256,8 @@ def rounding_of(form: StandardForm, lower_slack: float, upper: UpperBound) -> fl
 
 def to_multipliers(form: StandardForm, prices: FloatArray) -> dict[str, float]:
     """Prices in the user's units: improvement of the objective per unit by which a bound is relaxed."""
+    if not form.names:
+        return {}
     values = prices * form.scale / form.units + 0.0
     return dict(zip(form.names, map(float, values), strict=True))
 

@@ -48,7 +48,7 @@ class Row:
             )
             return {
                 "name": self.name, "solver": self.solver, "seed": self.seed, "status": "FAILED",
-                **figures, "iterations": 0, "samples": 0, "message": self.error,
+                **figures, "iterations": 0, "samples": 0, "backups": nan, "factorizations": 0, "message": self.error,
             }  # fmt: skip
         return {"name": self.name, "seed": self.seed, **self.result.summary()}
 

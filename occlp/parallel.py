@@ -22,21 +22,20 @@ SERIAL_SIZE = 2_000_000
 MOST_THREADS = 8
 
 
-def run_rows(kernel: Callable[..., None], n_rows: int, work: int, *arguments: Any) -> None:
+def run_rows(kernel: Callable[..., int | None], n_rows: int, work: int, *arguments: Any) -> int:
     """Call ``kernel(first, last, *arguments)`` over blocks that cover 0 .. n_rows.
 
-    Each row is computed from the inputs alone, so the result is the same for any number of threads.
+    Each row is computed from the inputs alone, so the result is the same for any number of threads. Returns the sum of
+    what the kernel returns, where it counts something.
     """
     workers = 1 if work < SERIAL_SIZE else n_threads()
     if workers == 1:
-        kernel(0, n_rows, *arguments)
-        return
+        return kernel(0, n_rows, *arguments) or 0
     blocks = 4 * workers
     edges = [n_rows * block // blocks for block in range(blocks + 1)]
     pool = _pool(os.getpid(), workers)
     futures = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges) if last > first]
-    for future in wait(futures).done:
-        future.result()
+    return sum(future.result() or 0 for future in wait(futures).done)
 
 
 def inner_product(left: FloatArray, right: FloatArray) -> np.float64:

@@ -11,6 +11,7 @@ from occlp._typing import FloatArray, IntArray
 from occlp.kernels import backup
 from occlp.parallel import run_rows
 from occlp.standard import StandardForm
+from occlp.work import count_transitions
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,7 @@ def residuals_of(form: StandardForm, high: FloatArray, low: FloatArray | None = 
     if low is None:
         scores, matrix = np.empty(form.n_pairs), form.transitions
         rows = (matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, form.rest)
+        count_transitions(matrix.nnz)
         run_rows(backup.judge, n_states, matrix.nnz, form.start, *rows, high, scores, *states)
     else:
         scores, error = pair_residuals(form, high, low)
@@ -83,6 +85,7 @@ def pair_residuals(
     out, error = np.empty(form.n_pairs), np.empty(form.n_pairs)
     matrix, rewards = form.transitions, form.rewards if rewards is None else rewards
     rows = (matrix.indptr, matrix.indices, matrix.data, form.states, rewards, form.discount, form.rest)
+    count_transitions(matrix.nnz)
     if low is None or not low.any():
         run_rows(backup.residuals, form.n_pairs, matrix.nnz, *rows, high, out, error)
     else:
@@ -98,6 +101,7 @@ def improve(form: StandardForm, values: FloatArray, rewards: FloatArray | None =
     best, choice = np.empty(form.n_states), np.empty(form.n_states, dtype=np.int32)
     matrix, rewards = form.transitions, form.rewards if rewards is None else rewards
     rows = (form.start, matrix.indptr, matrix.indices, matrix.data, rewards, form.discount, form.rest)
+    count_transitions(matrix.nnz)
     run_rows(backup.improvements, form.n_states, matrix.nnz, *rows, values, best, choice)
     return best, choice
 

@@ -13,6 +13,7 @@ from occlp._typing import FloatArray
 from occlp.certificate import Certificate
 from occlp.evaluation import Evaluation
 from occlp.plain import visible
+from occlp.work import Work
 
 #: Histories are thinned to this many rows.
 HISTORY_ROWS = 1000
@@ -157,6 +158,8 @@ class Result(Evaluation):
     iterations : int
     samples : int
         Transitions sampled; 0 for exact methods.
+    work : Work
+        Bellman backups and factorisations that it took, in all.
     checkpoint : Checkpoint or None
         What a run that begins here needs to go on exactly, where the method has it (docs/how-to-choose.md).
     lost : FloatArray [pairs]
@@ -171,6 +174,7 @@ class Result(Evaluation):
     timing: Timing = field(default_factory=Timing)
     iterations: int = 0
     samples: int = 0
+    work: Work = field(default_factory=Work)
     checkpoint: Checkpoint | None = None
 
     @property
@@ -211,7 +215,7 @@ class Result(Evaluation):
         states = self.pairs.n_states
         lines += [
             f"policy       {_policy_words(self)}; {int(self.visited.sum())} of {states} states visited",
-            f"run          {self.iterations} iterations, {self.timing.total:.3g} s",
+            f"run          {self.iterations} iterations, {self.work}, {self.timing.total:.3g} s",
         ]
         body = [f"├ {line}" for line in lines[:-1]] + [f"└ {lines[-1]}"]
         return "\n".join([f"Result of {self.solver}", *body])
@@ -237,6 +241,8 @@ class Result(Evaluation):
             "violation": self.certificate.violation,
             "iterations": self.iterations,
             "samples": self.samples,
+            "backups": self.work.backups,
+            "factorizations": self.work.factorizations,
             "seconds": self.timing.total,
             "message": self.message,
         }

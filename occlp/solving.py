@@ -38,6 +38,7 @@ from occlp.total.bound import TotalBound
 from occlp.total_tracking import TotalTracker
 from occlp.tracking import Reference, Tracker
 from occlp.verdict import Outcome, begin, close_total, decide, disprove, judge, raised
+from occlp.work import tallied, work_so_far
 
 #: Answers further than this from the bound (relative to the spread of the rewards) are not polished:
 #: a method that is so wrong has failed, and mending its answer would hide that.
@@ -222,6 +223,7 @@ def find_reference(problem: Problem, tol: float) -> Reference | TotalBound | Non
 
 
 @on_one_thread
+@tallied()
 def run(
     problem: Problem,
     solver: Solver,
@@ -278,6 +280,7 @@ def run(
         timing=Timing(total, elapsed, total - elapsed),
         iterations=outcome.iterations,
         samples=outcome.samples,
+        work=work_so_far(problem.mdp.transitions.nnz),
         checkpoint=outcome.checkpoint,
     )
 

@@ -98,8 +98,10 @@ class Rows:
         if len(rows) > HISTORY_ROWS:
             keep = np.unique(np.linspace(0, len(rows) - 1, HISTORY_ROWS).astype(int))
             rows, extras = [rows[i] for i in keep], [extras[i] for i in keep]
+        if not self._snapshots:
+            return History(rows, extras)
         shown = np.unique(np.linspace(len(self._snapshots) - 1, 0, self._most).astype(int))
-        return History(rows, extras, tuple(self._snapshots[i] for i in shown if i >= 0))
+        return History(rows, extras, tuple(self._snapshots[i] for i in shown))
 
 
 class Tracker(Rows):

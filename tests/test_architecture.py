@@ -27,6 +27,7 @@ LAYERS = (
     "storage",
     "blas",
     "parallel",
+    "work",
     "kernels",
     "model",
     "arguments",

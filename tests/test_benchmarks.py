@@ -207,7 +207,7 @@ def known():
 
 
 def measured(entrant, seconds, **figures):
-    notes = {"method": "PolicyIteration()", "iterations": 3, "gap": 1e-12}
+    notes = {"method": "PolicyIteration()", "iterations": 3, "backups": 1234.5, "factorizations": 2, "gap": 1e-12}
     found = {"seconds": seconds, "processor": seconds, "runs": 5, "peak": 1e9, "extra": 1e6, "gap": 1e-12}
     return measure.Measurement(entrant, notes=notes, **found | {"allowed": 1e-8, "violation": 0.0} | figures)
 
@@ -248,7 +248,11 @@ class TestGoals:
         assert self.verdict(known, "within 2,000 full backups").met is False
 
     def test_growth_is_a_slope(self, known):
-        assert goals.growth(known) == {"garnet": pytest.approx(1.2)}
+        record = known.get("kernels")
+        dear = [row | {"kernel": "backup in place", "seconds": 9 * row["nnz"] ** 1.1} for row in record["rows"]]
+        known.add(record | {"rows": [*record["rows"], *dear]})
+        # Each kernel is compared with itself.
+        assert goals.growth(known) == {"garnet": pytest.approx(1.2), "garnet in place": pytest.approx(1.1)}
         assert self.verdict(known, "grows no faster").met is False
 
     def test_first_use(self, known):

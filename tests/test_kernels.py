@@ -610,11 +610,14 @@ def test_improving_in_place_there_and_back_finds_the_optimal_values(form, mdp):
     standard = standardize(oc.Problem(mdp))
     matrix, values = standard.transitions, np.zeros(mdp.n_states)
     rows = (standard.start, matrix.indptr, matrix.indices, matrix.data, standard.rewards, 0.8, standard.rest)
-    rates = either(backup.leaving_rates, form)(*rows[:4], *rows[5:])
-    np.testing.assert_allclose(rates, 1 - 0.8 * mdp.transitions.toarray()[np.arange(mdp.n_pairs), mdp.pairs.states])
+    steps = either(backup.sojourns, form)(*rows[:4], *rows[5:])
+    np.testing.assert_allclose(1 / steps, 1 - 0.8 * mdp.transitions.toarray()[np.arange(mdp.n_pairs), mdp.pairs.states])
     ways = np.arange(mdp.n_states, dtype=np.int32), np.arange(mdp.n_states, dtype=np.int32)[::-1].copy()
+    choice = np.full(mdp.n_states, -1, dtype=np.int32)
     for turn in range(120):
-        either(backup.improve_in_place, form)(ways[turn % 2], *rows, rates, values)
+        before = choice.copy()
+        changes = either(backup.improve_in_place, form)(ways[turn % 2], *rows, steps, values, choice)
+        assert changes == (choice != before).sum()
     dense, first = dense_transitions(mdp), standard.start[:-1]
     exact = np.zeros(mdp.n_states)
     for _ in range(200):

@@ -27,6 +27,7 @@ from occlp.problem import Problem
 from occlp.residuals import pair_residuals, two_sum
 from occlp.standard import StandardForm
 from occlp.total.transient import Transient
+from occlp.work import count_transitions
 
 #: Pairs that lose less gain than this share (of the range of gains, per probability of leaving) count as losing none.
 TIED = 1e-9
@@ -190,6 +191,7 @@ def _scores(form: StandardForm, values: Values, rewards: FloatArray) -> tuple[Fl
     out, error = np.empty(form.n_pairs), np.empty(form.n_pairs)
     matrix = form.transitions
     rows = (matrix.indptr, matrix.indices, matrix.data, form.states, rewards, form.discount, form.rest)
+    count_transitions(matrix.nnz)
     run_rows(backup.residuals_extended, form.n_pairs, 8 * matrix.nnz, *rows, high, low, out, error)
     return out, error
 

@@ -8,6 +8,7 @@ from occlp._typing import FloatArray
 from occlp.chains.chain import Bracket, Chain, relative_values
 from occlp.kernels.backup import EPS
 from occlp.standard import StandardForm
+from occlp.work import count_transitions
 
 
 def lower_with_term(
@@ -35,6 +36,7 @@ def distance_from_claim(form: StandardForm, pair_mass: FloatArray) -> float:
     the error e and A = (1 − γ) I + γ (D − P), whose inverse has row sums 1 / (1 − γ).
     """
     matrix, first = form.transitions, form.start[:-1]
+    count_transitions(2 * matrix.nnz)
     inflow = form.discount * (matrix.T @ pair_mass)
     outflow = form.discount * np.add.reduceat(pair_mass * (matrix @ np.ones(form.n_states)), first)
     mass = form.rest * np.add.reduceat(pair_mass, first)

@@ -21,6 +21,7 @@ from scipy.sparse.linalg import splu
 from occlp._typing import FloatArray, IntArray, Rows
 from occlp.kernels import aggregation, rounds
 from occlp.parallel import inner_product
+from occlp.work import count_factorization, count_transitions
 
 #: Sweeps on either side of a coarse correction.
 SWEEPS = 2
@@ -62,6 +63,8 @@ class Aggregation:
         self._order, self._moves = order, (indptr, indices[:count], data[:count])
         self._leave = leave[order]
         self._diagonal = self._leave + sums
+        with np.errstate(divide="ignore"):  # a state that is never left makes the iterations stall
+            self._inverse = 1.0 / self._diagonal
         self._label, self._core = label[order], position[core[:length]]
         if self._n_basins > min(MOST_BASINS, max(1.0, LARGEST_SHARE * n)):
             self._label[:], self._n_basins = 0, 1
@@ -111,6 +114,7 @@ class Aggregation:
 
         def defect(rhs: FloatArray, x: FloatArray) -> FloatArray:
             out = np.empty(len(x))
+            count_transitions(len(rows[1]))
             aggregation.defects(*rows, rate, rhs, x, out)
             return out
 
@@ -133,6 +137,7 @@ class Aggregation:
         diagonal += np.bincount(tails, flows, minlength=count)
         crossing = sparse.csc_array((flows, (tails, heads)), shape=(count, count))
         matrix = sparse.csc_array(sparse.diags_array(diagonal) - crossing)
+        count_factorization()
         try:
             return splu(matrix, diag_pivot_thresh=0.0, options={"SymmetricMode": True})
         except RuntimeError:  # singular: cycles that are left for each other only
@@ -140,8 +145,9 @@ class Aggregation:
 
     def _improve_columns(self, rhs: FloatArray) -> FloatArray:
         """Sweeps, a coarse correction and sweeps for Ax = b, from zero."""
+        count_transitions(2 * SWEEPS * len(self._moves[1]))
         x, coarse = np.zeros(len(rhs)), np.zeros(self._n_basins)
-        system = (*self._moves, self._diagonal, rhs, x)
+        system = (*self._moves, self._inverse, rhs, x)
         aggregation.relax(SWEEPS, False, *system)
         links = (self._core, self._weights, self._label, *self._moves)
         aggregation.weigh_defects(*links, self._leave, rhs, x, coarse)
@@ -151,9 +157,10 @@ class Aggregation:
 
     def _improve_rows(self, rhs: FloatArray) -> FloatArray:
         """The same for xA = b."""
+        count_transitions((2 * SWEEPS + 1) * len(self._moves[1]))
         x, defect = np.zeros(len(rhs)), np.empty(len(rhs))
         rows, surplus = self._entering
-        system = (*rows, self._diagonal, rhs, x)
+        system = (*rows, self._inverse, rhs, x)
         aggregation.relax(SWEEPS, True, *system)
         aggregation.defects(*rows, surplus, rhs, x, defect)
         coarse = np.bincount(self._label, defect, minlength=self._n_basins)

@@ -30,10 +30,11 @@ from occlp.chains.sweeps import (
 )
 from occlp.errors import Unsupported
 from occlp.kernels import backup
-from occlp.parallel import run_rows
+from occlp.parallel import inner_product, run_rows
 from occlp.policy import Policy
 from occlp.residuals import base_value, two_sum
 from occlp.standard import StandardForm
+from occlp.work import count_transitions
 
 #: The chains of policies, while somebody holds them.
 _IN_USE: WeakValueDictionary[tuple[int, ...], Chain] = WeakValueDictionary()
@@ -185,6 +186,7 @@ class Chain:
         out, error = np.empty(self.n_states), np.empty(self.n_states)
         states = np.arange(self.n_states, dtype=np.int32)
         rows, size = (*self.rows, states, *self.earned), int(self.rows[0][-1])
+        count_transitions(size)
         if low is None:
             run_rows(backup.residuals, self.n_states, size, *rows, high, out, error)
         else:
@@ -340,15 +342,17 @@ def enclose(chain: Chain, high: FloatArray, low: FloatArray | None) -> Bracket:
 
 
 def _solve_occupancy(chain: Chain) -> FloatArray:
-    source = chain.rest * chain.initial
-    mass = np.maximum(chain.resolvent.rows(source), 0.0)
+    source, noise = chain.rest * chain.initial, 0.5 * SWEEP_TARGET / chain.n_states
+    mass = np.maximum(chain.resolvent.rows(source, noise=noise), 0.0)
     mass /= mass.sum()
     transposed = sparse.csr_array(chain.matrix.T)
     surplus = np.asarray(chain.matrix.sum(axis=1)).ravel() - 1.0
+    terms = np.diff(transposed.indptr) + 4.0
     for _ in range(3):
+        count_transitions(transposed.nnz)
         defect = source - chain.rest * mass + chain.discount * (transposed @ mass - (1.0 + surplus) * mass)
-        if float(np.abs(defect).sum()) <= SWEEP_TARGET:
+        if float(np.abs(defect).sum()) <= max(SWEEP_TARGET, backup.EPS * float(inner_product(terms, mass))):
             break
-        mass = np.maximum(mass + chain.resolvent.rows(defect), 0.0)
+        mass = np.maximum(mass + chain.resolvent.rows(defect, noise=noise), 0.0)
         mass /= mass.sum()
     return mass

@@ -20,6 +20,7 @@ from occlp.chains.resolvent import Recurrent
 from occlp.kernels import backup
 from occlp.kernels.backup import EPS
 from occlp.parallel import run_rows
+from occlp.work import count_transitions
 
 if TYPE_CHECKING:
     from occlp.chains.chain import Chain
@@ -70,6 +71,7 @@ def drifts(matrix: Any, states: AnyArray, gain: FloatArray) -> tuple[FloatArray,
     n_rows = len(states)
     out, error = np.empty(n_rows), np.empty(n_rows)
     rows = (matrix.indptr, matrix.indices, matrix.data, states, np.zeros(n_rows), 1.0, 0.0)
+    count_transitions(matrix.nnz)
     run_rows(backup.residuals, n_rows, matrix.nnz, *rows, gain, out, error)
     return out, error
 

@@ -86,8 +86,8 @@ class Moves:
 
     @property
     def is_small(self) -> bool:
-        """Whether subtraction-free elimination is affordable, and called for: sweeps have not settled anything."""
-        return not self._settles and (self.is_banded or self._fits)
+        """Whether subtraction-free elimination is affordable, and called for: nothing else has been found to do."""
+        return not (self._settles or self._iterates) and (self.is_banded or self._fits)
 
     @cached_property
     def _fits(self) -> bool:
@@ -96,11 +96,21 @@ class Moves:
     @property
     def may_settle(self) -> bool:
         """Whether sweeps are tried before anything else: nothing better is at hand, as elimination or factors."""
-        return not (self.is_banded or self.is_factored) and (self.rest > 0 or not self.is_small)
+        return not (self.is_banded or self.is_factored or self._iterates) and (self.rest > 0 or not self.is_small)
 
     def note_settling(self) -> None:
         """Remember that sweeps are enough: no other way is called for."""
         self._settles = True
+
+    @property
+    def _iterates(self) -> bool:
+        """Whether iterations on two levels have been set up, on the way to this policy."""
+        return "iterations" in vars(self)
+
+    @cached_property
+    def iterations(self) -> Aggregation:
+        """Iterations on two levels."""
+        return Aggregation(self.rows, np.full(self.n_states, self.rest), discount=self.discount)
 
     @property
     def resolvent(self) -> Resolvent:
@@ -112,10 +122,10 @@ class Moves:
     def _most_trustworthy(self) -> Resolvent:
         if self.rest == 0:
             return Recurrent(self.matrix, small=self.is_small)
-        leave = np.full(self.n_states, self.rest)
         if self.is_small:
+            leave = np.full(self.n_states, self.rest)
             return Elimination.of_chain(self.rows, leave, self.discount, *self._band)
-        return Guarded(Aggregation(self.rows, leave, discount=self.discount), lambda: Factors(self.system))
+        return Guarded(self.iterations, lambda: Factors(self.system))
 
     @property
     def is_factored(self) -> bool:

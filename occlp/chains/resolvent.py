@@ -18,6 +18,7 @@ from scipy.sparse.linalg import splu
 from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, Rows
 from occlp.chains.aggregation import Aggregation, Stalled
 from occlp.kernels import elimination
+from occlp.work import count_factorization
 
 #: Operations (states x bandwidth squared) up to which subtraction-free elimination is used, for chains of up to so many
 #: transitions; for longer ones in proportion, so that it takes no longer than some sweeps.
@@ -30,8 +31,8 @@ class Resolvent(Protocol):
     def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """A⁻¹ b; of methods that iterate, what is left of the defect at a state may be as large as `noise`."""
 
-    def rows(self, rhs: FloatArray) -> FloatArray:
-        """b A⁻¹ (b a row vector)."""
+    def rows(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
+        """b A⁻¹ (b a row vector), likewise."""
 
 
 def natural_width(indptr: IntArray, indices: IntArray) -> int:
@@ -90,6 +91,7 @@ class Elimination:
 
     def __init__(self, band: FloatArray, order: Any, leave: FloatArray) -> None:
         self._band, self._order = band, order
+        count_factorization()
         self._pivots = elimination.eliminate(band, leave)
 
     @classmethod
@@ -102,7 +104,7 @@ class Elimination:
         found: FloatArray = elimination.solve_columns(self._band, self._pivots, self._order, rhs)
         return found
 
-    def rows(self, rhs: FloatArray) -> FloatArray:
+    def rows(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """b A⁻¹."""
         found: FloatArray = elimination.solve_rows(self._band, self._pivots, self._order, rhs)
         return found
@@ -112,13 +114,14 @@ class Factors:
     """Sparse LU without pivoting: the matrix is a diagonally dominant M-matrix."""
 
     def __init__(self, system: Any) -> None:
+        count_factorization()
         self._lu: Any = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
 
     def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """A⁻¹ b."""
         return np.asarray(self._lu.solve(rhs))
 
-    def rows(self, rhs: FloatArray) -> FloatArray:
+    def rows(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """b A⁻¹."""
         return np.asarray(self._lu.solve(rhs, "T"))
 
@@ -205,7 +208,7 @@ class Recurrent:
             out[self.others] = self.inner.columns(rhs[self.others])
         return out
 
-    def rows(self, rhs: FloatArray) -> FloatArray:
+    def rows(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """The long-run frequencies b P* of states from the initial distribution b."""
         if self.n_classes == 1:
             return self.distribution

@@ -10,6 +10,7 @@ from scipy import sparse
 from occlp._typing import AnyArray, FloatArray, IntArray, Rows
 from occlp.kernels import rounds
 from occlp.standard import StandardForm
+from occlp.work import count_transitions
 
 #: Rewards [S] of the rows, γ and 1 − γ.
 Earned: TypeAlias = tuple[FloatArray, float, float]
@@ -60,6 +61,16 @@ class ChosenRows:
         self.rows: Rows = (indptr, indices, data)
 
 
+def sweep(rows: Rows, earned: Earned, values: FloatArray, room: FloatArray, most: int, target: float) -> float:
+    """Sweep the values, [S], in place, until the spread of the residual is within the target; that spread.
+
+    `room` [S] is to work in. There are `most` sweeps at most, and fewer where the target is out of reach.
+    """
+    done, spread = rounds.sweep(most, target, *rows, *earned, values, room)
+    count_transitions(done * len(rows[1]))
+    return float(spread)
+
+
 def settle_values(
     rows: Rows,
     earned: Earned,
@@ -68,7 +79,7 @@ def settle_values(
     """Sweep the values, [S], in place, while the chain mixes fast enough for that; whether they are settled."""
     grain = min(8 * float(np.spacing(np.abs(values).max())), 1e-13)  # what one double of this size can resolve
     target = max(SWEEP_TARGET, grain)
-    return bool(rounds.sweep(SWEEP_BUDGET, target, *rows, *earned, values, np.empty_like(values))[1] <= target)
+    return sweep(rows, earned, values, np.empty_like(values), SWEEP_BUDGET, target) <= target
 
 
 def settle_occupancy(rows: Rows, discount: float, rest: float, initial: AnyArray) -> FloatArray | None:
@@ -81,5 +92,6 @@ def settle_occupancy(rows: Rows, discount: float, rest: float, initial: AnyArray
         return None
     mass: FloatArray = np.array(initial)
     links = rounds.transpose(*rows, len(mass))
-    left = rounds.spread_mass(SWEEP_BUDGET, SWEEP_TARGET, *links, discount, rest, initial, mass)[1]
+    done, left = rounds.spread_mass(SWEEP_BUDGET, SWEEP_TARGET, *links, discount, rest, initial, mass)
+    count_transitions(done * len(rows[1]))
     return mass if left == 0 else None

@@ -234,7 +234,7 @@ def improvements(
 
 
 @kernel
-def leaving_rates(
+def sojourns(
     start: IntArray,
     indptr: IntArray,
     indices: IntArray,
@@ -242,15 +242,19 @@ def leaving_rates(
     discount: float,
     rest: float,
 ) -> FloatArray:
-    """1 − γ P(stay) of each pair, summed from what leaves its state, [pairs]."""
-    rates = np.empty(len(indptr) - 1)
+    """1 / (1 − γ P(stay)) of each pair, [pairs]: the steps that its state lasts; 0 where it is never left.
+
+    The rates are summed from what leaves the state.
+    """
+    steps = np.empty(len(indptr) - 1)
     for s in range(len(start) - 1):
         for k in range(start[s], start[s + 1]):
             leaving = 0.0
             for e in range(indptr[k], indptr[k + 1]):
                 leaving += data[e] if indices[e] != s else 0.0
-            rates[k] = rest + discount * leaving
-    return rates
+            rate = rest + discount * leaving
+            steps[k] = 1.0 / rate if rate > 0.0 else 0.0
+    return steps
 
 
 @kernel
@@ -263,17 +267,23 @@ def improve_in_place(
     rewards: FloatArray,
     discount: float,
     rest: float,
-    rates: FloatArray,
+    steps: FloatArray,
     values: FloatArray,
-) -> None:
+    choice: IntArray,
+) -> int:
     """One Bellman backup in place, states [S] in this order: each takes its best action and solves its equation alone.
 
-    rates[k] is 1 − γ P(stay); where that is 0, a state is left as it is. A reward of −∞ rules a pair out.
+    steps[k] is 1 / (1 − γ P(stay)), 0 where a state is to be left as it is. A reward of −∞ rules a pair out.
+    Returns how many states take another action than their `choice`, [S], which is brought up to date.
     """
+    changes = 0
     for s in order:
         arg, top = best_pair(s, start, indptr, indices, data, rewards, discount, values)
-        if rates[arg] > 0.0 and top > -np.inf:
-            values[s] += (top - rest * values[s]) / rates[arg]
+        if top > -np.inf:
+            values[s] += (top - rest * values[s]) * steps[arg]
+        changes += arg != choice[s]
+        choice[s] = arg
+    return changes
 
 
 @kernel

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from occlp._typing import FloatArray, IntArray
-from occlp.kernels._jit import kernel
+from occlp.kernels._jit import fused_kernel, kernel
 
 EPS = 2.0**-52
 #: Sweeps between two looks at whether the target is in reach.
@@ -103,7 +103,7 @@ def transpose(indptr: IntArray, indices: IntArray, data: FloatArray, n: int) -> 
     return ends, out_indices, out_data
 
 
-@kernel
+@fused_kernel
 def sweep(
     most: int,
     target: float,
@@ -161,7 +161,7 @@ def sweep(
     return done, spread
 
 
-@kernel
+@fused_kernel
 def spread_mass(
     most: int,
     target: float,
@@ -229,7 +229,7 @@ def moved(values: FloatArray, known: FloatArray) -> tuple[float, float]:
     return high - low, size
 
 
-@kernel
+@fused_kernel
 def improve(
     first: int,
     last: int,
@@ -247,13 +247,14 @@ def improve(
     leads: FloatArray,
     choice: IntArray,
     best: FloatArray,
-) -> None:
+) -> int:
     """The first best pair of each state s in first..last−1 into choice, and r + γPV − V there into best.
 
     Where leads[s] exceeds the drift, no other pair can have overtaken the chosen one, whose row is among those that
     lie side by side (`own`). Elsewhere all are looked at, and leads[s] becomes the lead of the best plus the drift.
+    Returns the number of transitions that were read.
     """
-    e = own_indptr[first]
+    read = 0
     for s in range(first, last):
         if leads[s] > drift:
             total = 0.0
@@ -262,6 +263,7 @@ def improve(
                 total += own_data[e] * values[np.uint32(own_indices[e])]
                 e += 1
             best[s] = rewards[choice[s]] + discount * total - values[s]
+            read += own_indptr[s + 1] - own_indptr[s]
             continue
         top, second, arg = -np.inf, -np.inf, start[s]
         e = indptr[start[s]]
@@ -280,6 +282,8 @@ def improve(
         choice[s] = arg
         best[s] = top - values[s]
         leads[s] = top - second + drift
+        read += e - indptr[start[s]]
+    return read
 
 
 @kernel

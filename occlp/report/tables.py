@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Columns of plain text.
 WIDTH = 110
 #: Headings for which there is room on that page.
-NAMES = ("=expected return", "=certified gap", "=iterations")
+NAMES = ("=expected return", "=certified gap", "=iterations", "=backups")
 #: States whose action is listed beneath a single result.
 LISTED_STATES = 12
 #: Colours of the statuses on a terminal.
@@ -44,7 +44,7 @@ def comparison_text(comparison: Comparison) -> str:
     -------
     str
         Title and facts, one line a run (solver, status, objective, expected return, certified gap,
-        iterations, seconds), and beneath it why a run is not certified.
+        iterations, backups, seconds), and beneath it why a run is not certified.
     """
     return render(comparison_table(comparison))
 
@@ -57,7 +57,7 @@ def comparison_table(comparison: Comparison, width: int = WIDTH) -> RenderableTy
     narrow = width < 100
     heading = Text(visible(title(comparison)), style="bold")
     parts: list[RenderableType] = [heading, Text(_facts_line(comparison), style="dim")]
-    heads = ("=expected\nreturn", "=certified\ngap", "=iters") if narrow else NAMES
+    heads = ("=expected\nreturn", "=certified\ngap", "=iters", "=back-\nups") if narrow else NAMES
     table = _table("solver", ".status", "=objective", *heads, "=seconds", gap=not narrow)
     for row in comparison:
         table.add_row(*_run_cells(row, comparison, 7 if narrow else 10))
@@ -147,6 +147,7 @@ def _run_cells(row: Row, comparison: Comparison, digits: int) -> list[Renderable
         number(record["expected_return"], digits),
         size(record["gap"]),
         str(record["iterations"]) if row.result is not None else number(None),
+        number(record["backups"], 3),
         seconds(record["seconds"]),
     ]
 

@@ -7,13 +7,14 @@ import numpy as np
 from occlp._typing import FloatArray
 from occlp.chains.chain import Chain, chain_of
 from occlp.chains.moves import Moves
-from occlp.chains.sweeps import SHARE, SWEEPS, ChosenRows
+from occlp.chains.sweeps import SHARE, SWEEPS, ChosenRows, sweep
 from occlp.kernels import rounds
 from occlp.model import Pairs
 from occlp.parallel import run_rows
 from occlp.policy import Policy
 from occlp.solvers.slow_rounds import climb
 from occlp.standard import StandardForm
+from occlp.work import count_transitions
 
 #: After so many rounds that left more than this share of the spread, others take over.
 SLOW, MOST_SLOW = 0.5, 3
@@ -81,7 +82,7 @@ class _Rounds:
         self.values += self.best
         rows = self.rows()
         earned = (rows.rewards, self.form.discount, self.form.rest)
-        rounds.sweep(SWEEPS - 1, target, *rows.rows, *earned, self.values, self._room)
+        sweep(rows.rows, earned, self.values, self._room, SWEEPS - 1, target)
 
     def improve(self) -> bool:
         """One improvement; whether it changed the choice."""
@@ -94,7 +95,7 @@ class _Rounds:
         matrix, rows = form.transitions, self.rows()
         arrays = (form.start, matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, *rows.rows)
         room = (values, self._drift, self._leads, choice, self.best)
-        run_rows(rounds.improve, form.n_states, matrix.nnz, *arrays, *room)
+        count_transitions(run_rows(rounds.improve, form.n_states, matrix.nnz, *arrays, *room))
         if np.array_equal(choice, self.choice):
             return False
         self.choice = choice

@@ -27,6 +27,7 @@ from occlp.solvers.multichain_iteration import multichain_iterations
 from occlp.solvers.policy_iteration import policy_iterations
 from occlp.solvers.total_iteration import total_policy_iterations, total_value_iterations
 from occlp.standard import StandardForm
+from occlp.work import count_transitions
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,10 @@ def _round(form: StandardForm, values: FloatArray, sweeps: int) -> tuple[FloatAr
     spread = float(best.max() - best.min())
     values = values + (best - best.mean())
     matrix, out = form.transitions, np.empty(form.n_states)
-    work = int(matrix.nnz * form.n_states / max(form.n_pairs, 1))
+    work = int((matrix.indptr[choice + 1] - matrix.indptr[choice]).sum())
     for _ in range(sweeps):
         rows = (choice, matrix.indptr, matrix.indices, matrix.data, form.rewards, form.discount, form.rest)
+        count_transitions(work)
         run_rows(backup.policy_sweep, form.n_states, work, *rows, values, out)
         values = values + (out - out.mean())
     return values, choice, spread

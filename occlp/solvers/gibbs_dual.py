@@ -21,6 +21,7 @@ from occlp.residuals import base_value, pair_residuals
 from occlp.solvers.conjugate_gradients import solve_by_gradients
 from occlp.standard import StandardForm
 from occlp.terms import JointTerm
+from occlp.work import count_transitions
 
 #: The strengths on the way begin at the size of the rewards, and each is this share of the last.
 WEAKER = 0.5
@@ -60,6 +61,7 @@ class DualPoint:
     @cached_property
     def _sums(self) -> tuple[FloatArray, FloatArray]:
         out, squares = np.empty(len(self.values)), np.empty(len(self.values))
+        count_transitions(len(self.dual.rows[2]))
         flow.flow(*self.dual.rows, self.mass, out, squares)
         return out, squares
 
@@ -71,6 +73,7 @@ class DualPoint:
     def curvature(self, direction: FloatArray) -> FloatArray:
         """τ times the Hessian times a direction, [S]."""
         out = np.empty(len(direction))
+        count_transitions(len(self.dual.rows[2]))
         mean = flow.curvature(*self.dual.rows, self.mass, direction, out)
         return out - mean * self.flow
 

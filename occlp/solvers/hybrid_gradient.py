@@ -16,6 +16,7 @@ from scipy import sparse
 from occlp._typing import BoolArray, FloatArray
 from occlp.parallel import inner_product
 from occlp.standard import StandardForm, flow_matrix
+from occlp.work import count_transitions
 
 #: Rounds of scaling by the largest entries (Ruiz 2001), before one by sums (Pock and Chambolle 2011).
 RUIZ_ROUNDS = 10
@@ -91,6 +92,7 @@ class EquilibratedProgram:
 
     def point(self, x: FloatArray, y: FloatArray) -> Point:
         """A point with its products."""
+        count_transitions(2 * self.matrix.nnz)
         return Point(x, y, self.matrix @ x, self.transposed @ y)
 
     def begin(self, occupancy: FloatArray, values: FloatArray, prices: FloatArray, ratio: float) -> Stretch:
@@ -112,6 +114,7 @@ class EquilibratedProgram:
         while True:
             count += 1
             x = np.maximum(point.x - step / now.balance * (self.cost - point.backward), 0.0)
+            count_transitions(self.matrix.nnz)
             forward = self.matrix @ x
             y = point.y + step * now.balance * (self.target - 2.0 * forward + point.forward)
             y = np.where(self.equal, y, np.minimum(y, 0.0))
@@ -122,6 +125,7 @@ class EquilibratedProgram:
             used, step = step, float(min((1.0 - (count + 1.0) ** -0.3) * allowed, (1.0 + (count + 1.0) ** -0.6) * step))
             if used <= allowed:
                 break
+        count_transitions(self.matrix.nnz)
         found = Point(x, y, forward, self.transposed @ y)
         sums = _sum(now.sums, _scaled(found, used))
         return replace(

@@ -22,6 +22,7 @@ from occlp.solvers.conjugate_gradients import solve_by_gradients
 from occlp.solvers.dissection import dissect
 from occlp.solvers.multifrontal import Cholesky, NotDefinite
 from occlp.standard import StandardForm, flow_matrix
+from occlp.work import count_factorization, count_transitions
 
 #: Solves with a matrix, for a vector [n] or columns [n, k].
 Solve = Callable[[FloatArray], FloatArray]
@@ -132,11 +133,13 @@ class NormalEquations:
         mass[self.pairs] = weights
         rows = (form.start, matrix.indptr, matrix.indices, matrix.data, form.discount, form.rest, mass)
         squares = np.empty(form.n_states)
+        count_transitions(matrix.nnz)
         flow.flow(*rows, out, squares)
         factors: list[Solve] = []
 
         def product(direction: FloatArray) -> FloatArray:
             values[states] = direction
+            count_transitions(matrix.nnz)
             flow.curvature(*rows, values, out)
             return out[states]
 
@@ -165,6 +168,7 @@ class NormalEquations:
         columns = np.repeat(np.arange(self.n), np.diff(matrix.indptr))
         matrix.data *= units[matrix.indices] * units[columns]
         matrix = sparse.csc_array(matrix + REGULAR * sparse.eye_array(self.n, format="csc"))
+        count_factorization()
         try:
             inner = self._banded(matrix) if self.band_work <= BANDED_WORK else self._dissected(matrix)
         except (LinAlgError, NotDefinite):  # rounding has cost the matrix its definiteness

@@ -35,6 +35,7 @@ from occlp.solvers.base import (
 from occlp.solvers.hybrid_gradient import EquilibratedProgram
 from occlp.solvers.resuming import Saved, carried, fingerprint
 from occlp.standard import flow_matrix
+from occlp.work import count_transitions
 
 #: Iterations before the first restart, and how much longer each further stretch is.
 FIRST_STRETCH, GROWTH = 64, 1.2
@@ -235,6 +236,7 @@ class Program:
         """One step: values and prices descend, then the occupancy ascends along where they are heading."""
         form, limits = self.form, self.form.limits
         occupancy = point.occupancy
+        count_transitions(2 * self.flow.nnz)
         slopes = form.rest * form.initial - self.flow @ occupancy
         values = point.values - ratio / self.size * slopes
         prices = limits.feasible_prices(point.prices + ratio / self.size * (limits.rows @ occupancy))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from occlp._typing import FloatArray, frozen
-from occlp.chains.aggregation import Aggregation, Stalled
+from occlp.chains.aggregation import Stalled
 from occlp.chains.moves import Moves
 from occlp.chains.sweeps import ChosenRows
 from occlp.kernels import backup
 from occlp.residuals import improve
 from occlp.standard import StandardForm
+from occlp.work import count_transitions
 
 #: Most rounds, and improvements in place of each after an evaluation to a digit, and after an exact one.
 ROUNDS, PASSES, EXACT_PASSES = 100, 4, 16
@@ -33,12 +34,13 @@ def climb(form: StandardForm, values: FloatArray, chosen: ChosenRows) -> tuple[F
     """
     matrix, rest, everywhere = form.transitions, max(form.rest, LEAST_REST), np.arange(form.n_states, dtype=np.int32)
     rows = (form.start, matrix.indptr, matrix.indices, matrix.data)
-    rates = backup.leaving_rates(*rows, form.discount, rest)
+    steps = backup.sojourns(*rows, form.discount, rest)
     ways = everywhere[::-1].copy(), everywhere
     begin, choice, values, level, stalled = values, chosen.choice, values.copy(), 0.0, 0
     for _ in range(ROUNDS):
         moves, rho = Moves(chosen.rows, form.discount, rest), np.empty(form.n_states)
         earned = (chosen.rewards, form.discount, rest)
+        count_transitions(len(moves.rows[1]))
         backup.policy_sweep(0, form.n_states, everywhere, *chosen.rows, *earned, values, rho)
         try:
             values += _evaluate(moves, rho - level)
@@ -51,8 +53,11 @@ def climb(form: StandardForm, values: FloatArray, chosen: ChosenRows) -> tuple[F
         values -= mean
         level += rest * mean
         charged = frozen(form.rewards - level)
+        greedy, paid = chosen.choice.copy(), (charged, form.discount, rest, steps)
         for turn in range(EXACT_PASSES if moves.is_banded else PASSES):
-            backup.improve_in_place(ways[turn % 2], *rows, charged, form.discount, rest, rates, values)
+            count_transitions(matrix.nnz)
+            if not backup.improve_in_place(ways[turn % 2], *rows, *paid, values, greedy):
+                break  # evaluations carry on better
         best, better = improve(form, values)
         if not np.isfinite(best).all():
             chosen.follow(choice)
@@ -67,7 +72,4 @@ def climb(form: StandardForm, values: FloatArray, chosen: ChosenRows) -> tuple[F
 
 def _evaluate(moves: Moves, rho: FloatArray) -> FloatArray:
     """What the values of a policy miss by their residual ρ, [S]; raises `Stalled` where no way to tell is cheap."""
-    if moves.is_banded:
-        return moves.resolvent.columns(rho)
-    leave = np.full(moves.n_states, moves.rest)
-    return Aggregation(moves.rows, leave, discount=moves.discount).columns(rho, reduction=REDUCTION)
+    return moves.resolvent.columns(rho) if moves.is_banded else moves.iterations.columns(rho, reduction=REDUCTION)

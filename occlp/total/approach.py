@@ -19,6 +19,7 @@ from occlp.graph import TransitionGraph, steps_to, transition_graph
 from occlp.kernels import backup
 from occlp.residuals import improve
 from occlp.total.reduction import Reduction
+from occlp.work import count_transitions
 
 #: Most rounds, and improvements in place of each.
 ROUNDS, PASSES = 100, 4
@@ -47,37 +48,42 @@ def approach(
     form = reduction.form
     values = np.where(reduction.fixed, reduction.ends, 0.0 if start is None else start)
     order, circles = _order(reduction.graph)
-    choice = first_choice(reduction) if choice is None else choice
     matrix = form.transitions
+    choice = first_choice(reduction) if choice is None else choice
+    moves = matrix[choice] if circles else None
     rows = (form.start, matrix.indptr, matrix.indices, matrix.data, rewards, 1.0, 0.0)
     ways = (order, order[::-1].copy()) if circles else (order,)
-    rates, stalled = backup.leaving_rates(*rows[:4], 1.0, 0.0), 0
+    steps, stalled = backup.sojourns(*rows[:4], 1.0, 0.0), 0
     for _ in range(ROUNDS):
         if circles:
             try:
-                values += _correction(reduction, rewards, choice, values)
+                values += _correction(reduction, rewards[choice], moves, values)
             except Stalled:
                 stalled += 1
+        greedy = choice.copy()
         for turn in range(PASSES if circles else 1):
-            backup.improve_in_place(ways[turn % 2], *rows, rates, values)
+            count_transitions(matrix.nnz)
+            if not backup.improve_in_place(ways[turn % 2], *rows, steps, values, greedy):
+                break
         known, (best, found) = choice, improve(form, values, rewards)
         if not np.isfinite(best).all():
             return np.where(reduction.fixed, reduction.ends, 0.0), known
-        choice = _proper(reduction, found, known)
+        choice, moves = _proper(reduction, found, known)
         if stalled > MOST_STALLED or np.array_equal(choice, known):
             break
     return values, choice
 
 
-def _correction(reduction: Reduction, rewards: FloatArray, choice: IntArray, values: FloatArray) -> FloatArray:
-    """What brings the values of a proper policy nearer to its own, [nodes]; 0 where the process has ended."""
-    form, rho = reduction.form, np.empty(len(values))
-    matrix = form.transitions
-    backup.policy_sweep(
-        0, len(values), choice, matrix.indptr, matrix.indices, matrix.data, rewards, 1.0, 0.0, values, rho
-    )
-    chain = Aggregation(rows_of(matrix[choice]), reduction.fixed.astype(np.float64), discount=1.0)
-    return chain.columns(rho, reduction=REDUCTION)
+def _correction(reduction: Reduction, rewards: FloatArray, moves: Any, values: FloatArray) -> FloatArray:
+    """What brings the values of a proper policy nearer to its own, [nodes]; 0 where the process has ended.
+
+    The policy is given by its rewards [nodes] and its moves, a csr_array [nodes, nodes].
+    """
+    rho, rows = np.empty(len(values)), rows_of(moves)
+    count_transitions(moves.nnz)
+    everywhere = np.arange(len(values), dtype=np.int32)
+    backup.policy_sweep(0, len(values), everywhere, *rows, rewards, 1.0, 0.0, values, rho)
+    return Aggregation(rows, reduction.fixed.astype(np.float64), discount=1.0).columns(rho, reduction=REDUCTION)
 
 
 def _order(graph: TransitionGraph) -> tuple[IntArray, bool]:
@@ -99,15 +105,16 @@ def first_choice(reduction: Reduction) -> IntArray:
     moves.data[:] = moves.data >= LIKELY * likeliest
     pairs = np.flatnonzero(np.maximum.reduceat(moves.data, moves.indptr[:-1]))
     found = steps_to(transition_graph(form.states[pairs], moves[pairs]), reduction.fixed)[1]
-    return _proper(reduction, np.where(found >= 0, pairs[found], known).astype(np.int32), known)
+    return _proper(reduction, np.where(found >= 0, pairs[found], known).astype(np.int32), known)[0]
 
 
-def _proper(reduction: Reduction, choice: IntArray, known: IntArray) -> IntArray:
-    """The choice, with the pairs of a known proper one in classes that it would never leave."""
+def _proper(reduction: Reduction, choice: IntArray, known: IntArray) -> tuple[IntArray, Any]:
+    """The choice, with the pairs of a known proper one in classes that it would never leave; and its moves."""
     matrix: Any = reduction.form.transitions
     while True:
-        labels, closed = closed_labels(matrix[choice])
+        moves = matrix[choice]
+        labels, closed = closed_labels(moves)
         trap = closed[labels] & ~reduction.fixed & (choice != known)
         if not trap.any():
-            return choice
+            return choice, moves
         choice = np.where(trap, known, choice).astype(np.int32)

@@ -16,6 +16,7 @@ from occlp.chains.aggregation import Aggregation
 from occlp.chains.resolvent import Guarded, Resolvent, band_order, fits_elimination, leaving
 from occlp.chains.sweeps import rows_of
 from occlp.kernels.backup import EPS
+from occlp.work import count_factorization, count_transitions
 
 #: Expected steps beyond which sparse LU is not believed, and states up to which elimination then takes its place.
 DOUBTED_STEPS, DOUBTED_STATES = 1e12, 1_500
@@ -105,6 +106,7 @@ class _Triangular:
         off.setdiag(0.0)
         diagonal = sparse.diags_array(leave[order] + _sums(off))
         options = {"SymmetricMode": True}
+        count_factorization()
         self._lu: Any = splu(
             sparse.csc_array(diagonal - off), permc_spec="NATURAL", diag_pivot_thresh=0.0, options=options
         )
@@ -113,7 +115,7 @@ class _Triangular:
         """A⁻¹ b."""
         return self._solve(rhs, "N")
 
-    def rows(self, rhs: FloatArray) -> FloatArray:
+    def rows(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """b A⁻¹."""
         return self._solve(rhs, "T")
 
@@ -139,10 +141,11 @@ class _WithEnd:
         """A⁻¹ b."""
         return self._guarded.columns(np.append(rhs, 0.0), noise=noise)[:-1]
 
-    def rows(self, rhs: FloatArray) -> FloatArray:
+    def rows(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """b A⁻¹, refined once."""
         rhs, moves = np.append(rhs, 0.0), self._moves
         found = self._guarded.rows(rhs)
+        count_transitions(moves.nnz)
         defect = rhs + found @ moves - found * self._rates
         noise = 4.0 * EPS * math.sqrt(float(np.mean(found * found)))
         return (found + self._guarded.rows(defect, noise=noise))[:-1]
@@ -172,7 +175,7 @@ class _Empty:
         """Return the right-hand side, which is empty."""
         return rhs
 
-    def rows(self, rhs: FloatArray) -> FloatArray:
+    def rows(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
         """Return the right-hand side, which is empty."""
         return rhs
 
