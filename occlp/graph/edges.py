@@ -129,5 +129,8 @@ def graph_of(mdp: MDP) -> TransitionGraph:
 
 def grouped(keys: AnyArray, count: int) -> tuple[IntArray, IntArray]:
     """(start [count + 1], order): positions of the keys 0 .. count − 1, key by key, in their order."""
-    start = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=count))]).astype(np.int32)
-    return frozen(start), frozen(np.argsort(keys, kind="stable").astype(np.int32))
+    keys = np.asarray(keys)
+    ones = np.ones(len(keys), dtype=np.bool_)
+    rows = sparse.csr_array((ones, keys, np.arange(len(keys) + 1)), shape=(len(keys), count))
+    columns = rows.tocsc()  # counts, where sorting would compare
+    return frozen(columns.indptr.astype(np.int32)), frozen(columns.indices.astype(np.int32))

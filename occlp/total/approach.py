@@ -49,7 +49,8 @@ def approach(
     values = np.where(reduction.fixed, reduction.ends, 0.0 if start is None else start)
     order, circles = _order(reduction.graph)
     matrix = form.transitions
-    choice = first_choice(reduction) if choice is None else choice
+    if choice is None:
+        choice = first_choice(reduction) if circles else reduction.proper_choice
     moves = matrix[choice] if circles else None
     rows = (form.start, matrix.indptr, matrix.indices, matrix.data, rewards, 1.0, 0.0)
     ways = (order, order[::-1].copy()) if circles else (order,)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
-from scipy.sparse.linalg import splu
 
-from occlp._typing import AnyArray, BoolArray, FloatArray
+from occlp._typing import AnyArray, BoolArray, FloatArray, Rows
 from occlp.chains.aggregation import Aggregation
-from occlp.chains.resolvent import Guarded, Resolvent, band_order, fits_elimination, leaving
+from occlp.chains.resolvent import Guarded, Resolvent, band_order, fits_elimination, inverse, leaving
 from occlp.chains.sweeps import rows_of
+from occlp.kernels import aggregation, rounds
 from occlp.kernels.backup import EPS
-from occlp.work import count_factorization, count_transitions
+from occlp.work import count_transitions
 
 #: Expected steps beyond which sparse LU is not believed, and states up to which elimination then takes its place.
 DOUBTED_STEPS, DOUBTED_STATES = 1e12, 1_500
@@ -98,30 +99,31 @@ class Transient:
 
 
 class _Triangular:
-    """A chain that never returns to a state, ordered so that I − P is triangular: no fill."""
+    """A chain that never returns to a state, ordered so that I − P is triangular: one sweep solves it."""
 
     def __init__(self, matrix: Any, leave: FloatArray, order: AnyArray) -> None:
         self._order = order
         off = sparse.csr_array(matrix[order][:, order])
         off.setdiag(0.0)
-        diagonal = sparse.diags_array(leave[order] + _sums(off))
-        options = {"SymmetricMode": True}
-        count_factorization()
-        self._lu: Any = splu(
-            sparse.csc_array(diagonal - off), permc_spec="NATURAL", diag_pivot_thresh=0.0, options=options
-        )
+        self._inverse, self._onward = 1.0 / (leave[order] + _sums(off)), rows_of(off)
+
+    @cached_property
+    def _entering(self) -> Rows:
+        return rounds.transpose(*self._onward, len(self._order))
 
     def columns(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
-        """A⁻¹ b."""
-        return self._solve(rhs, "N")
+        """A⁻¹ b: states after those that they lead to."""
+        return self._sweep(rhs, self._onward, backwards=True)
 
     def rows(self, rhs: FloatArray, *, noise: float = 0.0) -> FloatArray:
-        """b A⁻¹."""
-        return self._solve(rhs, "T")
+        """b A⁻¹: states after those that lead to them."""
+        return self._sweep(rhs, self._entering, backwards=False)
 
-    def _solve(self, rhs: FloatArray, way: str) -> FloatArray:
-        out = np.empty_like(rhs)
-        out[self._order] = self._lu.solve(rhs[self._order], way)
+    def _sweep(self, rhs: FloatArray, rows: Rows, *, backwards: bool) -> FloatArray:
+        x, out = np.zeros(len(rhs)), np.empty(len(rhs))
+        count_transitions(len(rows[1]))
+        aggregation.relax(1, backwards, *rows, self._inverse, rhs[self._order], x)
+        out[self._order] = x
         return out
 
 
@@ -152,14 +154,14 @@ class _WithEnd:
 
 
 def _factorise(matrix: Any, leave: FloatArray) -> Resolvent:
-    """The cheapest stable way: elimination without subtraction, triangular, iterations on two levels, or sparse LU."""
+    """The cheapest stable way: one sweep, elimination without subtraction, iterations on two levels, or sparse LU."""
     if not matrix.shape[0]:
         return _Empty()
-    if fits_elimination(matrix.shape[0], band_order(matrix)[1]):
-        return leaving(matrix, leave, small=True)
     order = _acyclic_order(matrix)
     if order is not None:
         return _Triangular(matrix, leave, order)
+    if fits_elimination(matrix.shape[0], band_order(matrix)[1]):
+        return leaving(matrix, leave, small=True)
     if matrix.shape[0] > DOUBTED_STATES:
         return _WithEnd(matrix, leave)
     factors = leaving(matrix, leave, small=False)
@@ -190,6 +192,10 @@ def _acyclic_order(matrix: Any) -> AnyArray | None:
     tails, heads = labels[coo.row[away]], labels[coo.col[away]]
     # Components are found from the last to the first; were it otherwise, there would be other ways.
     return np.argsort(-labels.astype(np.int64), kind="stable") if (tails > heads).all() else None
+    order: AnyArray = inverse(labels)
+    if (tails > heads).all():
+        return order[::-1].copy()
+    return order if (tails < heads).all() else None
 
 
 def _sums(matrix: Any) -> FloatArray:
