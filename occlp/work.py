@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Work:
-    """What a solve has computed, its certificate included.
+    """What a solve has computed, its certificate included; what others held already at that time is not among it.
 
     Attributes
     ----------

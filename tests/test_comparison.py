@@ -86,10 +86,10 @@ def serial(problem):
 
 
 def answers(table):
-    """Everything of a comparison but its timings, bit for bit."""
-    rows = []
+    """Everything of a comparison but its timings and its work (what others hold is not computed again), bit for bit."""
+    rows, differs = [], ("seconds", "backups", "factorizations")
     for row in table:
-        record = {key: value for key, value in row.record().items() if key != "seconds"}
+        record = {key: value for key, value in row.record().items() if key not in differs}
         result = row.result
         if result is not None:
             history = {name: result.history[name].tobytes() for name in result.history if name != "seconds"}
