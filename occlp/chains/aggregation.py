@@ -63,8 +63,6 @@ class Aggregation:
         self._order, self._moves = order, (indptr, indices[:count], data[:count])
         self._leave = leave[order]
         self._diagonal = self._leave + sums
-        with np.errstate(divide="ignore"):  # a state that is never left makes the iterations stall
-            self._inverse = 1.0 / self._diagonal
         self._label, self._core = label[order], position[core[:length]]
         if self._n_basins > min(MOST_BASINS, max(1.0, LARGEST_SHARE * n)):
             self._label[:], self._n_basins = 0, 1
@@ -147,7 +145,7 @@ class Aggregation:
         """Sweeps, a coarse correction and sweeps for Ax = b, from zero."""
         count_transitions(2 * SWEEPS * len(self._moves[1]))
         x, coarse = np.zeros(len(rhs)), np.zeros(self._n_basins)
-        system = (*self._moves, self._inverse, rhs, x)
+        system = (*self._moves, self._diagonal, rhs, x)
         aggregation.relax(SWEEPS, False, *system)
         links = (self._core, self._weights, self._label, *self._moves)
         aggregation.weigh_defects(*links, self._leave, rhs, x, coarse)
@@ -160,7 +158,7 @@ class Aggregation:
         count_transitions((2 * SWEEPS + 1) * len(self._moves[1]))
         x, defect = np.zeros(len(rhs)), np.empty(len(rhs))
         rows, surplus = self._entering
-        system = (*rows, self._inverse, rhs, x)
+        system = (*rows, self._diagonal, rhs, x)
         aggregation.relax(SWEEPS, True, *system)
         aggregation.defects(*rows, surplus, rhs, x, defect)
         coarse = np.bincount(self._label, defect, minlength=self._n_basins)

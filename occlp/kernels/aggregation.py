@@ -123,11 +123,11 @@ def relax(
     indptr: IntArray,
     indices: IntArray,
     data: FloatArray,
-    inverse: FloatArray,
+    diagonal: FloatArray,
     rhs: FloatArray,
     x: FloatArray,
 ) -> None:
-    """Gauss–Seidel sweeps for diag(1 / inverse) x − M x = b, in place, all in one direction."""
+    """Gauss–Seidel sweeps for diag(diagonal) x − M x = b, in place, all in one direction."""
     n = len(x)
     for _ in range(sweeps):
         for place in range(n):
@@ -135,7 +135,7 @@ def relax(
             total = rhs[i]
             for e in range(indptr[i], indptr[i + 1]):
                 total += data[e] * x[indices[e]]
-            x[i] = total * inverse[i]
+            x[i] = total / diagonal[i]
 
 
 @kernel

@@ -105,7 +105,7 @@ class _Triangular:
         self._order = order
         off = sparse.csr_array(matrix[order][:, order])
         off.setdiag(0.0)
-        self._inverse, self._onward = 1.0 / (leave[order] + _sums(off)), rows_of(off)
+        self._diagonal, self._onward = leave[order] + _sums(off), rows_of(off)
 
     @cached_property
     def _entering(self) -> Rows:
@@ -122,7 +122,7 @@ class _Triangular:
     def _sweep(self, rhs: FloatArray, rows: Rows, *, backwards: bool) -> FloatArray:
         x, out = np.zeros(len(rhs)), np.empty(len(rhs))
         count_transitions(len(rows[1]))
-        aggregation.relax(1, backwards, *rows, self._inverse, rhs[self._order], x)
+        aggregation.relax(1, backwards, *rows, self._diagonal, rhs[self._order], x)
         out[self._order] = x
         return out
 
@@ -191,11 +191,7 @@ def _acyclic_order(matrix: Any) -> AnyArray | None:
     away = coo.row != coo.col
     tails, heads = labels[coo.row[away]], labels[coo.col[away]]
     # Components are found from the last to the first; were it otherwise, there would be other ways.
-    return np.argsort(-labels.astype(np.int64), kind="stable") if (tails > heads).all() else None
-    order: AnyArray = inverse(labels)
-    if (tails > heads).all():
-        return order[::-1].copy()
-    return order if (tails < heads).all() else None
+    return np.asarray(inverse(labels)[::-1]) if (tails > heads).all() else None
 
 
 def _sums(matrix: Any) -> FloatArray:

@@ -74,7 +74,9 @@ def test_values_that_overflow_are_not_handed_on(monkeypatch):
     mdp = oc.instances.get("slippery-gridworld", n=6, discount=0.99)
     form = standardize(oc.Problem(mdp))
     slowed(monkeypatch)
-    monkeypatch.setattr("occlp.chains.aggregation.Aggregation.columns", lambda self, rhs, reduction: np.full(len(rhs), np.inf))
+    monkeypatch.setattr(
+        "occlp.chains.aggregation.Aggregation.columns", lambda self, rhs, reduction: np.full(len(rhs), np.inf)
+    )
     with np.errstate(all="ignore"):
         values, *_ = approach(form, mdp.pairs, np.zeros(36), 200)
     assert np.isfinite(values).all()
