@@ -51,6 +51,7 @@ from .horizon import HorizonResult as HorizonResult
 from .horizon import TimedPolicy as TimedPolicy
 from .horizon import backward_induction as backward_induction
 from .horizon import by_time as by_time
+from .limit import Limit as Limit
 from .mixture import Mixture as Mixture
 from .mixture import MixtureEvaluation as MixtureEvaluation
 from .mixture import mixture as mixture
@@ -125,7 +126,6 @@ from .solvers.reps import Reps as Reps
 from .solvers.saddle_point import SaddlePoint as SaddlePoint
 from .solvers.sampled_saddle_point import SampledSaddlePoint as SampledSaddlePoint
 from .solvers.soft_policy_iteration import SoftPolicyIteration as SoftPolicyIteration
-from .solving import Limit as Limit
 from .solving import solve as solve
 from .terms import KL as KL
 from .terms import ConditionalKL as ConditionalKL

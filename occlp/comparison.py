@@ -14,6 +14,7 @@ import numpy as np
 
 from occlp.arguments import check_count
 from occlp.errors import InvalidProblem, OccupancyError
+from occlp.limit import Limit
 from occlp.model import MDP
 from occlp.problem import Problem, as_problem
 from occlp.result import Result
@@ -21,7 +22,7 @@ from occlp.solvers.base import Solver, describe
 from occlp.solvers.choice import refusal
 from occlp.solvers.dynamic_programming import PolicyIteration
 from occlp.solvers.policy_gradient import NaturalPolicyGradient, PolicyGradient, Reinforce
-from occlp.solving import Limit, find_reference, run
+from occlp.solving import find_reference, run
 from occlp.total.bound import TotalBound
 from occlp.tracking import Reference
 

@@ -14,6 +14,7 @@ from occlp.arguments import check_count, check_tolerance, check_word, read_gener
 from occlp.blas import on_one_thread
 from occlp.certificate import LEVELS
 from occlp.errors import Infeasible, InvalidProblem, NotCertified, OccupancyError, Unbounded, Unsupported
+from occlp.limit import Limit
 from occlp.model import MDP
 from occlp.model.exact import shown
 from occlp.problem import Problem, as_problem
@@ -47,46 +48,6 @@ POLISH_LIMIT = 0.05
 MOST_IMPROVEMENTS = 1000
 #: Iterates of the method that finds the optimum for others, before it is given up.
 MOST_REFERENCE_ITERATIONS = 10_000
-
-
-@dataclass(frozen=True)
-class Limit:
-    """When to stop a run early; the answer then has status LIMIT and an honest gap.
-
-    Parameters
-    ----------
-    seconds : float, optional
-        Wall-clock time, looked at between two iterations, and passed on to methods that run a backend. What is not
-        cut short: one iteration, the judgement of the answer, and loading kernels, which a fresh installation compiles.
-    iterations : int, optional
-    samples : int, optional
-        Transitions sampled.
-
-    Raises
-    ------
-    InvalidProblem
-        For a limit that is negative or not a number.
-    """
-
-    seconds: float | None = None
-    iterations: int | None = None
-    samples: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if value is not None and not (number and value >= 0):
-                raise InvalidProblem(f"Limit({name}={value!r}) must be a number that is not negative.")
-
-    def reached(self, seconds: float, iterations: int, samples: int) -> str | None:
-        """Return words for the limit that is reached, or None."""
-        if self.seconds is not None and seconds >= self.seconds:
-            return f"the time limit of {self.seconds:g} s"
-        if self.iterations is not None and iterations >= self.iterations:
-            return f"the limit of {self.iterations} iterations"
-        if self.samples is not None and samples >= self.samples:
-            return f"the limit of {self.samples} samples"
-        return None
 
 
 def solve(

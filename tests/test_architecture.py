@@ -65,6 +65,7 @@ LAYERS = (
     "tracking",
     "total_tracking",
     "verdict",
+    "limit",
     "solving",
     "checking",
     "report",

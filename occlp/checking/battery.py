@@ -15,11 +15,12 @@ import numpy as np
 
 from occlp.checking.questions import Question, questions
 from occlp.errors import BrokenSolver, Infeasible, OccupancyError, Unsupported
+from occlp.limit import Limit
 from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.result import Result, Status
 from occlp.solvers.base import Iterate, Solver
-from occlp.solving import Limit, solve
+from occlp.solving import solve
 from occlp.verify import verify
 
 #: A solver that promises the tolerance gets this much for each question; others show some steps.
