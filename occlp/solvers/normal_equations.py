@@ -43,14 +43,19 @@ class NormalEquations:
     Parameters
     ----------
     form : StandardForm
-        With a term whose support is taken.
+    pairs : AnyArray, optional
+        The pairs that may carry mass. Default: the support of the form's term.
+    joined : bool
+        Whether weights may join the pairs of a state (`joint`).
     """
 
-    def __init__(self, form: StandardForm) -> None:
-        assert form.term is not None
-        self.form = form
-        self.pairs: AnyArray = np.flatnonzero(form.term.support)
-        states = np.unique(form.states[self.pairs])
+    def __init__(self, form: StandardForm, pairs: AnyArray | None = None, *, joined: bool = False) -> None:
+        self.form, self.joined = form, joined
+        if pairs is None:
+            assert form.term is not None
+            pairs = np.flatnonzero(form.term.support)
+        self.pairs: AnyArray = pairs
+        states, self.firsts = np.unique(form.states[self.pairs], return_index=True)
         self.states: AnyArray = np.delete(states, int(np.argmax(form.initial[states])))
         self.source = form.rest * form.initial[self.states]
         self.mixes_fast = self.band_work > TINY_WORK
@@ -71,6 +76,13 @@ class NormalEquations:
         return sparse.csr_array(self.flow.T)
 
     @cached_property
+    def members(self) -> Any:
+        """Which pair belongs to which kept state, csr_array [kept states, kept pairs]."""
+        starts = np.append(self.firsts, len(self.pairs))
+        shape = (len(self.firsts), len(self.pairs))
+        return sparse.csr_array((np.ones(shape[1]), np.arange(shape[1]), starts), shape=shape)
+
+    @cached_property
     def width(self) -> int:
         """Bandwidth of the normal matrix in the order of the states: pairs join states one step apart."""
         form = self.form
@@ -85,7 +97,8 @@ class NormalEquations:
     @cached_property
     def cholesky(self) -> Cholesky | None:
         """What finds factors of normal matrices; None where they take too long, or too much memory."""
-        found = dissect(abs(self.flow) @ abs(self.transposed), MOST_WORK)
+        rows = abs(self.flow) @ self.members.T if self.joined else abs(self.flow)
+        found = dissect(rows @ rows.T, MOST_WORK)
         return None if found is None else Cholesky(found)
 
     @property
@@ -108,24 +121,37 @@ class NormalEquations:
         RuntimeError
             Where the matrix is singular.
         """
-        n = self.n
-        factored = self._flow_solver(weights) if n else np.asarray
+        factored = self.single(weights)
         border = np.asarray(self.flow @ (weights[:, None] * dense.T))
-        inner = factored(border)
-        corner = (dense * weights) @ dense.T + corner - border.T @ inner
+        return bordered(factored, border, (dense * weights) @ dense.T + corner)
 
-        def solve(right: FloatArray) -> FloatArray:
-            first = factored(right[:n])
-            if not len(corner):
-                return first
-            last = np.linalg.lstsq(corner, right[n:] - border.T @ first, rcond=None)[0]
-            return np.concatenate([first - inner @ last, last])
+    def joint(self, weights: FloatArray, means: FloatArray) -> Solve:
+        """Solver of the flow part Σ w (a − b)(a − b)ᵀ + Σ_s m_s b_s b_sᵀ, weights [kept pairs], means [kept states].
 
-        return solve
+        The columns a of a state are weighed about their weighted mean b, which costs no digits where the curvature
+        of what they have in common is much larger than their own (or much smaller).
 
-    def _flow_solver(self, weights: FloatArray) -> Solve:
-        """Solver of the flow part; once gradients have been slow, factors are tried first."""
-        return self._by_gradients(weights) if self.mixes_fast else self._factor(weights)
+        Raises
+        ------
+        RuntimeError
+            Where the matrix is singular.
+        """
+        if not self.n:
+            return np.asarray
+        totals = np.add.reduceat(weights, self.firsts)
+        shares = sparse.csr_array(self.members.multiply(weights[None, :]).multiply(1.0 / totals[:, None]))
+        mean = sparse.csr_array(self.flow @ shares.T)
+        about = sparse.csr_array(self.flow - mean @ self.members)
+        scaled, scaled_mean = about.copy(), mean.copy()
+        scaled.data *= weights[about.indices]
+        scaled_mean.data *= means[mean.indices]
+        return self._factor(sparse.csc_array(scaled @ about.T + scaled_mean @ mean.T))
+
+    def single(self, weights: FloatArray) -> Solve:
+        """Solver of the flow part Σ w a aᵀ, weights [kept pairs]; once gradients have been slow, factors come first."""
+        if not self.n:
+            return np.asarray
+        return self._by_gradients(weights) if self.mixes_fast else self._factor(self._matrix(weights))
 
     def _by_gradients(self, weights: FloatArray) -> Solve:
         form, matrix, states = self.form, self.form.transitions, self.states
@@ -154,16 +180,19 @@ class NormalEquations:
                     self.mixes_fast = not self.factors_fit
             if self.mixes_fast:
                 raise RuntimeError("conjugate gradients did not converge")
-            factors.extend([] if factors else [self._factor(weights)])
+            factors.extend([] if factors else [self._factor(self._matrix(weights))])
             return factors[0](right)
 
         return solve
 
-    def _factor(self, weights: FloatArray) -> Solve:
-        """Factors of the flow part, scaled to a diagonal of ones and made regular."""
+    def _matrix(self, weights: FloatArray) -> Any:
+        """The flow part, csc_array [n, n]."""
         scaled = self.flow.copy()
         scaled.data *= weights[scaled.indices]
-        matrix = sparse.csc_array(scaled @ self.transposed)
+        return sparse.csc_array(scaled @ self.transposed)
+
+    def _factor(self, matrix: Any) -> Solve:
+        """Factors of a flow part, scaled to a diagonal of ones and made regular."""
         units = 1.0 / np.sqrt(np.maximum(matrix.diagonal(), 1e-300))
         columns = np.repeat(np.arange(self.n), np.diff(matrix.indptr))
         matrix.data *= units[matrix.indices] * units[columns]
@@ -191,3 +220,18 @@ class NormalEquations:
             raise RuntimeError("no factors fit")
         self.cholesky.factorise(matrix)
         return self.cholesky.solve
+
+
+def bordered(factored: Solve, border: FloatArray, corner: FloatArray) -> Solve:
+    """Solver of [[M, B], [Bᵀ, C]] from one of M: B [n, k], C [k, k]."""
+    n, inner = len(border), factored(border)
+    corner = corner - border.T @ inner
+
+    def solve(right: FloatArray) -> FloatArray:
+        first = factored(right[:n])
+        if not len(corner):
+            return first
+        last = np.linalg.lstsq(corner, right[n:] - border.T @ first, rcond=None)[0]
+        return np.concatenate([first - inner @ last, last])
+
+    return solve

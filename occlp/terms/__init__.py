@@ -20,8 +20,10 @@ from occlp.terms.divergences import PolicyTerm as PolicyTerm
 from occlp.terms.entropies import OccupancyEntropy as OccupancyEntropy
 from occlp.terms.entropies import PolicyEntropy as PolicyEntropy
 from occlp.terms.entropies import StateEntropy as StateEntropy
+from occlp.terms.entropies import StateTerm as StateTerm
 from occlp.terms.utilities import LogSum as LogSum
 from occlp.terms.utilities import LogTerm as LogTerm
 from occlp.terms.utilities import TotalVariation as TotalVariation
+from occlp.terms.utilities import VariationTerm as VariationTerm
 from occlp.terms.utilities import WorstCase as WorstCase
 from occlp.terms.utilities import WorstTerm as WorstTerm

@@ -9,8 +9,9 @@ from numbers import Real
 from typing import Any, NoReturn
 
 import numpy as np
+from scipy import sparse
 
-from occlp._typing import AnyArray, BoolArray, FloatArray, frozen
+from occlp._typing import AnyArray, BoolArray, FloatArray, IntArray, frozen
 from occlp.constraints import ConcaveConstraint, read_bound
 from occlp.errors import InvalidProblem
 from occlp.model import MDP
@@ -239,6 +240,13 @@ def largest_sum(scores: FloatArray, slope: FloatArray, sizes: FloatArray) -> flo
     """max (q + g) with its rounding, and that of g from numbers of these sizes, added; all [pairs]."""
     total = scores + slope
     return float((total + 8.0 * float(np.finfo(np.float64).eps) * (np.abs(scores) + sizes)).max())
+
+
+def block_hessian(start: IntArray, diagonal: FloatArray, within: FloatArray) -> Any:
+    """−diag(h) − Σ_s w_s 1_s 1_sᵀ, a sparse [pairs, pairs] matrix, of what `Term.blocks` returns."""
+    n = len(diagonal)
+    member = sparse.csr_array((np.ones(n), np.arange(n), start), shape=(len(within), n))
+    return -(sparse.diags_array(diagonal) + member.T @ sparse.diags_array(within) @ member)
 
 
 def log_of(values: FloatArray) -> FloatArray:

@@ -22,6 +22,7 @@ from occlp.terms.base import (
     ProgramSize,
     Regularizer,
     Term,
+    block_hessian,
     check_reference,
     check_strength,
     log_of,
@@ -180,7 +181,11 @@ class JointTerm(Term):
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ / d on the diagonal."""
-        return sparse.diags_array(-self.strength / np.maximum(occupancy, LEAST_MASS))
+        return sparse.diags_array(-self.blocks(occupancy)[0])
+
+    def blocks(self, occupancy: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """τ/d, and nothing between the pairs of a state."""
+        return self.strength / np.maximum(occupancy, LEAST_MASS), np.zeros(0)
 
 
 class PolicyTerm(Term):
@@ -278,12 +283,12 @@ class PolicyTerm(Term):
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ (1/d − 1/d(s) within a state)."""
+        return block_hessian(self.start, *self.blocks(occupancy))
+
+    def blocks(self, occupancy: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """τ/d and −τ/d(s)."""
         mass = np.maximum(occupancy, LEAST_MASS)
-        totals = np.add.reduceat(mass, self.start[:-1])
-        shape = (len(totals), len(mass))
-        member = sparse.csr_array((np.ones(len(mass)), np.arange(len(mass)), self.start), shape=shape)
-        within = member.T @ sparse.diags_array(1.0 / totals) @ member
-        return self.strength * (within - sparse.diags_array(1.0 / mass))
+        return self.strength / mass, -self.strength / np.add.reduceat(mass, self.start[:-1])
 
     def _policy(self, occupancy: FloatArray) -> FloatArray:
         totals = np.add.reduceat(occupancy, self.start[:-1])[self.states]

@@ -12,7 +12,17 @@ from scipy import sparse
 from occlp._typing import AnyArray, FloatArray, IntArray
 from occlp.convex import load_cvxpy
 from occlp.model import MDP
-from occlp.terms.base import LEAST_MASS, Binding, ConcaveUtility, ProgramSize, Regularizer, Term, check_strength, log_of
+from occlp.terms.base import (
+    LEAST_MASS,
+    Binding,
+    ConcaveUtility,
+    ProgramSize,
+    Regularizer,
+    Term,
+    block_hessian,
+    check_strength,
+    log_of,
+)
 from occlp.terms.divergences import JointTerm, PolicyTerm
 
 
@@ -141,12 +151,14 @@ class StateTerm(Term):
 
     def hessian(self, occupancy: FloatArray) -> Any:
         """−τ / d(s) within each state."""
-        member, weights = self.low_rank(occupancy)
-        return -(member.T @ sparse.diags_array(weights) @ member)
+        return block_hessian(self.start, *self.blocks(occupancy))
+
+    def blocks(self, occupancy: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Nothing of the pairs alone, and τ / d(s)."""
+        totals = np.maximum(np.add.reduceat(occupancy, self.start[:-1]), LEAST_MASS)
+        return np.zeros(len(occupancy)), self.strength / totals
 
     def low_rank(self, occupancy: FloatArray) -> tuple[Any, FloatArray]:
         """Which pair belongs to which state, and τ / d(s)."""
-        totals = np.maximum(np.add.reduceat(occupancy, self.start[:-1]), LEAST_MASS)
-        shape = (len(totals), len(occupancy))
-        member = sparse.csr_array((np.ones(len(occupancy)), np.arange(len(occupancy)), self.start), shape=shape)
-        return member, self.strength / totals
+        n, weights = len(occupancy), self.blocks(occupancy)[1]
+        return sparse.csr_array((np.ones(n), np.arange(n), self.start), shape=(len(weights), n)), weights
