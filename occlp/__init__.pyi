@@ -95,6 +95,7 @@ from .shares import ConditionalShare as ConditionalShare
 from .shares import Ratio as Ratio
 from .shares import conditional as conditional
 from .shares import ratio as ratio
+from .solvers.barrier_method import InteriorPoint as InteriorPoint
 from .solvers.base import Iterate as Iterate
 from .solvers.base import Solver as Solver
 from .solvers.decomposition import Decomposition as Decomposition

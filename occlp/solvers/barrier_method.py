@@ -12,11 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from occlp._typing import AnyArray, BoolArray, FloatArray
-from occlp.bounds import bound_above
+from occlp.bounds.upper import bound_above
 from occlp.certificate import to_multipliers
 from occlp.evaluation import assess, formulate
 from occlp.graph import graph_of, maximal_end_components, reachable
@@ -58,6 +59,9 @@ class InteriorPoint:
 
     seconds: float | None = None
 
+    #: What it misses is mended as that of other methods of limited accuracy is.
+    is_polished: ClassVar[bool] = True
+
     @property
     def promises_tol(self) -> bool:
         """True: a missed tolerance is an error."""
@@ -90,11 +94,14 @@ class InteriorPoint:
             if time.perf_counter() > deadline:
                 yield run.iterate()
                 raise OutOfTime("a step of the interior-point method")
-        if missing > NOT_FOUND and form.names:
-            _Run(problem, replace(form, rewards=np.zeros(form.n_pairs), term=None), elastic=True).raise_proof()
+        last = run.iterate()
+        yield last
         if missing > NOT_FOUND:
-            raise SolverFailure(f"the interior-point method stopped where {missing:.2g} is missing.")
-        yield run.iterate()
+            if not form.names:
+                raise SolverFailure(f"the interior-point method stopped where {missing:.2g} is missing.")
+            nearest = _Run(problem, replace(form, rewards=np.zeros(form.n_pairs), term=None), elastic=True)
+            nearest.raise_proof()  # where there is none, limits may be kept at their edges only, and prices end nowhere
+            yield replace(last, policy=nearest.iterate().policy)
 
 
 class _Run:
@@ -134,13 +141,15 @@ class _Run:
             raise InfeasibleProof(bound, Policy.from_occupancy(pairs, found.occupancy, self._elsewhere()))
 
     def _meaning(self) -> Meaning:
-        point = self.path.point
+        point = self.path.settled()
         return self.program.meaning(point.x, point.z, point.y[self.equations.n :])
 
     def _elsewhere(self) -> Policy:
         """What is followed in states without mass: as the term's own base, which may exclude pairs."""
         term, pairs = self.form.term, self.problem.mdp.pairs
-        return Policy.from_pairs(pairs, _evenly(self.form, np.ones(pairs.n_pairs, bool) if term is None else term.support))
+        return Policy.from_pairs(
+            pairs, _evenly(self.form, np.ones(pairs.n_pairs, bool) if term is None else term.support)
+        )
 
     def _values(self, found: Meaning) -> FloatArray:
         """The duals of the flow rows; where nothing can be, values so large that no pair counts there."""

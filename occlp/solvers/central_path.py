@@ -4,13 +4,13 @@ Minimise φ(x) over x ≥ 0 with A x − ψ(x) = b, columns with a target capped
 ∇φ(x) + (A − ψ')ᵀ y − z + c = 0, the rows, and x z = μ, (caps − x) c = μ with μ → 0; y holds the values and the
 prices. Each step is one factorisation of the flow rows' normal matrix, in which entropies are blocks of a diagonal,
 and one Schur complement for the few other rows. Sources: Mehrotra (1992); Andersen and Ye (1998) for entropies;
-Wright (1997) for normal equations.
+Wright (1997) for normal equations; Gondzio (1996) for steps that stay central.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +28,8 @@ SHORT_OF_BOUNDARY = 0.99
 PATIENCE = 8
 #: What may be missing from optimality, objectives having size one.
 ENOUGH = 1e-15
+#: Share of that to which complementarity is taken at most: beyond it, curvatures have no digits.
+LEAST_CENTRE = 0.1
 #: Masses that the start has at least, as a share of even ones.
 LEAST_START = 1e-6
 #: Corrections of a step that keep its end central: how many, from steps of which length on none, how far ahead they
@@ -37,8 +39,10 @@ CENTRINGS, LONG, REACH, LEAST_GAIN = 3, 0.95, 0.2, 0.04
 NEAREST, FARTHEST = 0.1, 10.0
 #: Variables that stay positive.
 PRIMAL, DUAL = ("x", "room"), ("z", "c")
-#: Times that a step is corrected for the digits of its rows.
-CORRECTIONS = 2
+#: Times that a point that is shown is corrected for them.
+SETTLINGS = 2
+#: Times that a step is corrected for the digits of its rows, and what they may lack in all.
+CORRECTIONS, EXACT = 8, 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +118,39 @@ class CentralPath:
                 if best <= ENOUGH or idle > PATIENCE:
                     break
                 yield best
-                step = self._step(here, residual)
-                if step is None:
+                try:
+                    step = self._step(here, residual)
+                except (RuntimeError, np.linalg.LinAlgError):  # the equations are singular, or no numbers
+                    break
+                if not step.is_finite:
                     break
                 first, second = self.point.longest(step, alike=self.is_curved)
                 self.point = self.point.moved((SHORT_OF_BOUNDARY * first, SHORT_OF_BOUNDARY * second), step)
         self.point = kept
         yield best
+
+    def settled(self) -> Point:
+        """The point with its masses changed in proportion to themselves, so that the rows have their last digits.
+
+        Steps follow the curvature, which near a vertex is too uneven for that.
+        """
+        point = self.point
+        for _ in range(SETTLINGS):
+            here, x = self._linearise(point), point.x
+            blocks = BlockCurvature(
+                x[: self.n], self.program.pair_of, np.zeros(self.n_pairs),
+                firsts=self.equations.firsts, within=np.zeros(len(self.equations.firsts)),
+            )  # fmt: skip
+            try:
+                dual = self._solver(here, blocks, 1.0 / x)(here.missing)
+            except (RuntimeError, np.linalg.LinAlgError):
+                break
+            change = -x * self._transposed(here, dual)
+            room = point.room - change[self.n_pairs : self.n]
+            if not (np.abs(change) <= 0.5 * x).all() or not (room > 0).all():
+                break
+            point = replace(point, x=x + change, room=room)
+        return point
 
     def _lacking(self, residual: FloatArray, missing: FloatArray) -> float:
         """What falls short of the optimum: pairs count by their mass, prices make rows dear."""
@@ -201,8 +231,8 @@ class CentralPath:
     def _times(self, here: _Linearised, x: FloatArray) -> FloatArray:
         return np.append(self.equations.flow @ self._masses(x), here.rows @ x)
 
-    def _step(self, here: _Linearised, residual: FloatArray) -> Point | None:
-        """Mehrotra's predictor and corrector with one factorisation; None where it fails."""
+    def _step(self, here: _Linearised, residual: FloatArray) -> Point:
+        """A step with one factorisation."""
         point, capped = self.point, slice(self.n_pairs, self.n)
         pull = point.z / point.x
         pull[capped] += point.c / point.room
@@ -210,10 +240,7 @@ class CentralPath:
         blocks = BlockCurvature(
             1.0 / pull[: self.n], self.program.pair_of, here.bend, firsts=self.equations.firsts, within=here.within
         )
-        try:
-            solve = self._solver(here, blocks, pull)
-        except RuntimeError:  # exactly singular
-            return None
+        solve = self._solver(here, blocks, pull)
 
         def give(force: FloatArray) -> FloatArray:
             return np.append(blocks.solve(force[: self.n]), force[self.n :] / pull[self.n :])
@@ -221,29 +248,40 @@ class CentralPath:
         def direction(target: FloatArray, target_caps: FloatArray) -> Point:
             force = target / point.x - residual
             force[capped] -= target_caps / point.room
-            dual = np.zeros(len(here.missing))
-            primal = give(force)
-            for _ in range(1 + CORRECTIONS):
-                dual = dual + solve(self._times(here, primal) + here.missing)
+            dual, primal, last = np.zeros(len(here.missing)), give(force), np.inf
+            for _ in range(CORRECTIONS):
+                lack = self._times(here, primal) + here.missing
+                size = float(np.abs(lack).sum())
+                if not EXACT < size < 0.5 * last:
+                    break
+                last = size
+                dual = dual + solve(lack)
                 primal = give(force - self._transposed(here, dual))
             change = primal[capped]
             return Point(
-                primal, dual, (target - point.z * primal) / point.x, -change, (target_caps + point.c * change) / point.room
+                primal,
+                dual,
+                (target - point.z * primal) / point.x,
+                -change,
+                (target_caps + point.c * change) / point.room,
             )
 
+        return self._central(direction)
+
+    def _central(self, direction: Callable[[FloatArray, FloatArray], Point]) -> Point:
+        """The step whose end is central, from the directions for given products."""
+        point = self.point
         gaps, cap_gaps = point.x * point.z, point.room * point.c
-        count = len(gaps) + len(cap_gaps)
         affine = direction(-gaps, -cap_gaps)
-        ahead = point.moved(point.longest(affine, alike=self.is_curved), affine).gap / point.gap
-        centre = ahead**3 * point.gap / count
+        left = point.moved(point.longest(affine, alike=self.is_curved), affine).gap / point.gap
+        centre = max(left**3 * point.gap, LEAST_CENTRE * ENOUGH) / (len(gaps) + len(cap_gaps))
         targets = centre - gaps - affine.x * affine.z, centre - cap_gaps - affine.room * affine.c
         step = direction(*targets)
         lengths = point.longest(step, alike=self.is_curved)
         for _ in range(CENTRINGS):
             if min(lengths) >= LONG:
                 break
-            reach = min(1.0, lengths[0] + REACH), min(1.0, lengths[1] + REACH)
-            ahead = point.moved(reach, step)
+            ahead = point.moved((min(1.0, lengths[0] + REACH), min(1.0, lengths[1] + REACH)), step)
             targets = (
                 targets[0] + _recentred(ahead.x * ahead.z, centre),
                 targets[1] + _recentred(ahead.room * ahead.c, centre),
@@ -253,7 +291,7 @@ class CentralPath:
             if not sum(longer) >= sum(lengths) + LEAST_GAIN:
                 break
             step, lengths = better, longer
-        return step if step.is_finite else None
+        return step
 
     def _solver(self, here: _Linearised, blocks: BlockCurvature, pull: FloatArray) -> Solve:
         """Solver of the normal equations."""
@@ -261,7 +299,9 @@ class CentralPath:
         given = np.array([blocks.solve(row) for row in rows])
         masses = np.array([blocks.by_pair(row) for row in given])
         corner = given @ rows.T + (here.rows[:, self.n :] / pull[self.n :]) @ here.rows[:, self.n :].T
-        factored = equations.joint(blocks.weights, blocks.means) if equations.joined else equations.single(blocks.weights)
+        factored = (
+            equations.joint(blocks.weights, blocks.means) if equations.joined else equations.single(blocks.weights)
+        )
         return bordered(factored, np.asarray(equations.flow @ masses.T), corner)
 
 

@@ -50,6 +50,12 @@ def default_solver(problem: Problem) -> Solver:
         from occlp.solvers.soft_policy_iteration import SoftPolicyIteration
 
         return SoftPolicyIteration()
+    if problem.criterion != "total" and (setting is not None or problem.concave_limits) and not has_several(problem):
+        from occlp.solvers.barrier_method import InteriorPoint
+
+        inside = InteriorPoint()
+        if inside.unsupported(problem) is None:
+            return inside
     from occlp.solvers.occupancy_program import OccupancyProgram
 
     return OccupancyProgram()

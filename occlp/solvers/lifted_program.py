@@ -1,16 +1,16 @@
 """Occupancy programs in which every concave part is linear, separable, or curved by blocks of states.
 
 The distance to a target is piecewise linear in the mass of each pair, Σ min(d, t) − 1: a pair has a column for the mass
-up to its target, which is capped, and one for the mass beyond. Logarithms of expectations and worst cases get a variable
-each (`expansion`). Entropies stay what they are: their second derivative is diagonal but for one number that the
-pairs of a state have in common. With slacks for the limits the program reads: minimise a convex function of x ≥ 0
+up to its target, which is capped, and one for the mass beyond. Logarithms of expectations and worst cases get a
+variable each (`expansion`). Entropies stay what they are: their second derivative is diagonal but for one number that
+the pairs of a state have in common. With slacks for the limits the program reads: minimise a convex function of x ≥ 0
 subject to flow rows, linear rows, and rows b − f(x) + slack = 0.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class LiftedProgram:
     pairs : AnyArray
         The pairs that may carry mass, sorted.
     elastic : bool
-        Whether the limits may be broken, by amounts whose sum is minimised; nothing else then counts.
+        Whether the limits may be broken: by one number of sizes of costs and utilities, which is minimised (and
+        equalities by numbers of their own). Nothing else then counts.
 
     Attributes
     ----------
@@ -126,12 +127,15 @@ class LiftedProgram:
         self._variables = _Variables(rows)
         self.right = np.append(1.0, np.zeros(rows - 1))
         kinds = self._place_expectations(len(linear))
-        for k in np.flatnonzero(kinds != 1):
-            self._variables.slack(1 + k, self.elastic and kinds[k] == 0, equal=kinds[k] == 0 and bool(limits.equal[k]))
+        sizes = np.ones(len(linear))
+        for position, (at, unit) in self.expansion.limits.items():
+            sizes[at] = self.expansion.original.concave[position].term.spread / unit
+        for k in np.flatnonzero(kinds != 1).tolist():
+            self._variables.slack(1 + k, sizes[k], equal=kinds[k] == 0 and bool(limits.equal[k]))
         own = np.zeros((len(self.others), n))
         self.row_curves: dict[int, Curve] = {}
         for row, limit in enumerate(self.others, self.first_other):
-            self._variables.slack(row, self.elastic)
+            self._variables.slack(row)
             if isinstance(limit.term, BlockTerm):
                 self.row_curves[row] = Curve(limit.term, 1.0 / limit.term.spread)
                 self.right[row] = -limit.bound / limit.term.spread
@@ -140,8 +144,10 @@ class LiftedProgram:
                 self.right[row] = -limit.bound - 1.0
         for k, part in enumerate(self.expansion.limited):
             assert part.least is not None
-            self._variables.slack(self.first_log + k, self.elastic)
+            self._variables.slack(self.first_log + k)
             self.right[self.first_log + k] = -part.least
+        if self.elastic:
+            self._variables.loosen()
         left = np.vstack([np.ones(n), linear, np.zeros((len(self.expansion.limited), n)), own])
         self.matrix = np.hstack([left, self._variables.matrix])
         self.costs = np.append(np.zeros(n), self._variables.costs)
@@ -195,21 +201,30 @@ class _Variables:
         self._costs: list[float] = []
         self._logs: list[float] = []
         self._row_logs: list[tuple[int, int, float]] = []
+        self._limits: list[tuple[int, float, bool]] = []
 
-    def add(self, rows: AnyArray | int, *, sign: float = 1.0, cost: float = 0.0, log: float = 0.0) -> None:
-        """A variable with a one in some rows."""
+    def add(self, rows: Any, *, sign: Any = 1.0, cost: float = 0.0, log: float = 0.0) -> None:
+        """A variable with these coefficients in some rows."""
         column = np.zeros(self._rows)
         column[rows] = sign
         self._columns.append(column)
         self._costs.append(cost)
         self._logs.append(log)
 
-    def slack(self, row: int, elastic: bool, *, equal: bool = False) -> None:
-        """What a limit has to spare, and what it may be broken by."""
-        if elastic or not equal:
-            self.add(row, cost=1.0 if equal else 0.0)
-        if elastic:
-            self.add(row, sign=-1.0, cost=1.0)
+    def slack(self, row: int, size: float = 1.0, *, equal: bool = False) -> None:
+        """What a limit has to spare, whose range is this many units of the row; equalities have nothing."""
+        self._limits.append((row, size, equal))
+        if not equal:
+            self.add(row)
+
+    def loosen(self) -> None:
+        """What all limits may be broken by in common, and each equality by itself."""
+        loose = [(row, -size) for row, size, equal in self._limits if not equal]
+        if loose:
+            self.add([row for row, _ in loose], sign=[sign for _, sign in loose], cost=1.0)
+        for row, size, equal in self._limits:
+            for sign in (1.0, -1.0) if equal else ():
+                self.add(row, sign=sign, cost=1.0 / size)
 
     def logarithm(self, row: int, weight: float, limit: int | None) -> None:
         """An expectation, minus the linear part of a row, whose logarithm counts in the objective or in a limit."""

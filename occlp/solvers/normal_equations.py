@@ -225,13 +225,14 @@ class NormalEquations:
 def bordered(factored: Solve, border: FloatArray, corner: FloatArray) -> Solve:
     """Solver of [[M, B], [Bᵀ, C]] from one of M: B [n, k], C [k, k]."""
     n, inner = len(border), factored(border)
-    corner = corner - border.T @ inner
+    units = 1.0 / np.sqrt(np.maximum(corner.diagonal(), 1e-300))
+    scaled = units[:, None] * (corner - border.T @ inner) * units
 
     def solve(right: FloatArray) -> FloatArray:
         first = factored(right[:n])
         if not len(corner):
             return first
-        last = np.linalg.lstsq(corner, right[n:] - border.T @ first, rcond=None)[0]
+        last = units * np.linalg.lstsq(scaled, units * (right[n:] - border.T @ first), rcond=None)[0]
         return np.concatenate([first - inner @ last, last])
 
     return solve
