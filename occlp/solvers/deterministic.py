@@ -50,6 +50,8 @@ BACKEND_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 TIGHT_PAIRS = 600
 #: Answers of the backend that break the constraints and are cut off, before the method gives up.
 MOST_CUTS = 200
+#: Cuts that a program has room for once there is one; the room doubles when it is full.
+FIRST_ROOM = 8
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,10 @@ class _Answer:
 
 
 class _Program:
-    """The mixed-integer program of a standard form, with the cuts made so far."""
+    """The mixed-integer program of a standard form, with the cuts made so far.
+
+    Cuts are parameters, in a table with room for more of them: cvxpy compiles it anew only where it is full.
+    """
 
     def __init__(self, form: StandardForm, most: FloatArray, backend: Backend) -> None:
         cvxpy = load_cvxpy()
@@ -183,18 +188,31 @@ class _Program:
             value = row @ self._occupancy
             self._constraints.append(value == 0 if equal else value <= 0)
         self._objective = cvxpy.Maximize(form.rewards @ self._occupancy)
-        self._mass = mass
+        self._mass, self._excluded = mass, list[IntArray]()
+        self._write(0)
+
+    def _write(self, room: int) -> None:
+        """Write the program anew, with room for so many cuts."""
+        cvxpy = load_cvxpy()
+        self._room, constraints = room, self._constraints
+        if room:
+            self._cuts, self._most = cvxpy.Parameter((room, self.form.n_pairs)), cvxpy.Parameter(room)
+            constraints = [*constraints, self._cuts @ self._choice <= self._most]
+        self._program = cvxpy.Problem(self._objective, constraints)
 
     def exclude(self, chosen: IntArray) -> None:
         """Cut off all policies that choose these pairs in these states."""
-        cvxpy = load_cvxpy()
-        self._constraints.append(cvxpy.sum(self._choice[chosen]) <= len(chosen) - 1)
+        self._excluded.append(chosen)
+        if len(self._excluded) > self._room:
+            self._write(max(FIRST_ROOM, 2 * self._room))
+        cuts, most = np.zeros((self._room, self.form.n_pairs)), np.zeros(self._room)
+        for row, pairs in enumerate(self._excluded):
+            cuts[row, pairs], most[row] = 1.0, len(pairs) - 1.0
+        self._cuts.value, self._most.value = cuts, most
 
     def solve(self) -> _Answer:
         """Run the backend; raises `SolverFailure` with its reason where there is no policy."""
-        cvxpy = load_cvxpy()
-        program = cvxpy.Problem(self._objective, self._constraints)
-        status = self.backend.solve(program)
+        status = self.backend.solve(self._program)
         if status in INFEASIBLE:
             raise SolverFailure(
                 f"no deterministic policy keeps the constraints, says {self.backend.name} (a claim, not a proof), "
@@ -205,13 +223,13 @@ class _Program:
         if not np.abs(sums - 1.0).max() <= 1e-3:  # not even a policy (or NaN): it was stopped before it had one
             words = f"the backend {self.backend.name} stopped with {status!r} and no policy."
             raise self.backend.failure(status, words)
-        return _Answer(_largest(self.form, values), self._bound(program), status)
+        return _Answer(_largest(self.form, values), self._bound(), status)
 
-    def _bound(self, program: Any) -> float:
+    def _bound(self) -> float:
         """The backend's own bound where it tells one (HiGHS does), else what it calls the optimum."""
-        info = program.solver_stats.extra_stats
+        info = self._program.solver_stats.extra_stats
         told = getattr(info, "mip_dual_bound", None)
-        return float(program.value if told is None else -told) / self._mass
+        return float(self._program.value if told is None else -told) / self._mass
 
 
 def _largest(form: StandardForm, values: FloatArray) -> IntArray:

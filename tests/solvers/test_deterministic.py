@@ -9,6 +9,8 @@ from polytope import choices, random_model, vertices
 import occlp as oc
 from occlp.evaluation import formulate
 from occlp.solvers import deterministic
+from occlp.solvers.backends import Backend
+from occlp.solvers.base import SolverFailure
 
 SENSES = ("maximize", "minimize")
 
@@ -198,6 +200,27 @@ class TestALyingBackend:
         result = oc.solve(problem, oc.DeterministicProgram())
         assert len(excluded) == 3
         assert result.objective == pytest.approx(brute_force(problem), abs=1e-9)
+
+    def test_cuts_hold_and_leave_the_compiled_program(self, machine, monkeypatch):
+        """Each answer is cut off in turn, until no policy is left: all differ, and the bound falls."""
+        written = []
+        write = deterministic._Program._write
+        monkeypatch.setattr(
+            deterministic._Program, "_write", lambda self, room: (written.append(room), write(self, room))
+        )
+        form = formulate(oc.Problem(machine, constraints=[oc.expected("wear") <= 100.0]))
+        program = deterministic._Program(form, np.ones(form.n_pairs), Backend("HIGHS"))
+        bounds, policies = [], set()
+        for _ in range(8):
+            answer = program.solve()
+            bounds.append(answer.bound)
+            policies.add(tuple(answer.choice.tolist()))
+            program.exclude(answer.choice)
+        with pytest.raises(SolverFailure, match="no deterministic policy keeps the constraints"):
+            program.solve()
+        assert len(policies) == 8
+        assert (np.diff(bounds) <= 1e-9).all()
+        assert written == [0, 8]
 
     def test_for_ever(self, problem, monkeypatch):
         broken = deterministic._Answer(np.array([0, 2, 5], dtype=np.int32), 99.0, "optimal")
