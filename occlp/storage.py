@@ -35,8 +35,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if mode is not None:
             partial.chmod(stat.S_IMODE(mode))
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) == str(partial):
+            error.filename = str(given)  # nobody has asked for the other
         raise
     _settle(target.parent)
 

@@ -247,6 +247,13 @@ class TestModelsAndShow:
         assert "dead ends" not in run("show", "forest").stdout
         assert "undecided" in run("show", "garnet").stdout
 
+    def test_show_what_the_program_would_need(self):
+        told = oc.OccupancyProgram().forecast(oc.instances.get("machine-repair"))
+        (row,) = rows("show", "machine-repair", "--forecast")
+        assert row["program"] == vars(told)
+        assert f"OccupancyProgram: {told}" in run("show", "machine-repair", "--forecast").stdout
+        assert "OccupancyProgram" not in run("show", "machine-repair").stdout
+
     def test_show_a_file_without_a_discount(self, tmp_path):
         mdp = oc.MDP.from_arrays(np.ones((1, 1, 1)), [[1.0]])
         oc.interop.save(mdp, tmp_path / "m.npz")

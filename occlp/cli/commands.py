@@ -55,6 +55,9 @@ Iterations = Annotated[int | None, typer.Option(help="Limit on the iterations of
 Seed = Annotated[int, typer.Option(min=0, help="Seed of sampled methods.")]
 Backend = Annotated[str | None, typer.Option(help="cvxpy backend of the method lp, such as CLARABEL.")]
 Level = Annotated[Literal["float", "interval", "exact"], typer.Option(help="Arithmetic of the certificate.")]
+ForecastOption = Annotated[
+    bool, typer.Option("--forecast", help="Tell how large the linear program is, and what its backend would need.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with rows.")]
 
 
@@ -202,8 +205,9 @@ def models(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    model: Model, discount: Discount = None, goal: Goal = None, settings: Settings = None, as_json: Json = False
-) -> None:
+    model: Model, discount: Discount = None, goal: Goal = None, settings: Settings = None, as_json: Json = False,
+    forecast: ForecastOption = False,
+) -> None:  # fmt: skip
     """Show the facts of MODEL: sizes, discount, costs, where it comes from, the structure of its graph."""
     from occlp.report.content import model_facts, structure_facts
     from occlp.report.tables import model_table
@@ -212,10 +216,13 @@ def show(
         mdp = read_model(model, discount, settings)
         reached = oc.interop.read_states(mdp, goal) if goal else None
         facts = model_facts(mdp, model, instance_of(model)) | structure_facts(mdp, reached)
+        program = oc.OccupancyProgram().forecast(mdp) if forecast else None
         if as_json:
-            print_json("show", model, [facts])
-        else:
-            print_text(model_table(mdp, facts))
+            print_json("show", model, [facts if program is None else facts | {"program": vars(program)}])
+            return
+        print_text(model_table(mdp, facts))
+        if program is not None:
+            print_line(f"OccupancyProgram: {program}")
 
 
 @app.command()
