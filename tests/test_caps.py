@@ -9,10 +9,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_verify_kinds import MACHINE, QUESTIONS, WALK
 from test_verify_kinds import answer as known
 
 import occlp as oc
+from benchmarks.lie_questions import MACHINE, QUESTIONS, WALK
 
 PROGRAM, COLUMNS = oc.OccupancyProgram("CLARABEL"), oc.Decomposition()
 HIGHS, SOFT = oc.OccupancyProgram("HIGHS"), oc.SoftPolicyIteration()

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_verify_kinds import CIRCLE, LOSING, PIT, WALK
 
 import occlp as oc
+from benchmarks.lie_questions import CIRCLE, LOSING, PIT, WALK
 from occlp.errors import AuditFailed
 from occlp.verify import check_certificate
 

@@ -10,11 +10,11 @@ import cvxpy as cp
 import numpy as np
 import pytest
 from helpers import encloses, solve_fractions
-from test_verify_boundaries import Still
-from test_verify_kinds import CIRCLE, DRIFT, MACHINE, PIT, WALK
+from test_verify_boundaries import DRIFT, Still
 from test_verify_totals import RESTING
 
 import occlp as oc
+from benchmarks.lie_questions import CIRCLE, MACHINE, PIT, WALK
 
 flint = pytest.importorskip("flint")
 

@@ -9,10 +9,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-from test_verify_kinds import CIRCLE, DRIFT, MACHINE, PIT, WALK
+from test_verify_boundaries import DRIFT
 from test_verify_totals import TEMPTING
 
 import occlp as oc
+from benchmarks.lie_questions import CIRCLE, MACHINE, PIT, WALK
 from occlp.verify import check_certificate
 from occlp.verify.fractions import check_proof
 
