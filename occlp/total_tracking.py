@@ -162,7 +162,8 @@ class TotalTracker(Rows):
 
     def _size(self) -> float:
         """What the tolerance is relative to: the size of the total."""
-        ends = [0.0 if self._best is None else self._best.lower, 0.0 if self._upper is None else self._upper.value]
+        best = self._best.lower if self._best is not None and self._best.kept else 0.0
+        ends = [best, 0.0 if self._upper is None else self._upper.value]
         return max((abs(end) for end in ends if math.isfinite(end)), default=0.0)
 
     @staticmethod
