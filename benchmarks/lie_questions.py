@@ -18,11 +18,14 @@ import occlp as oc
 MACHINE = oc.instances.get("machine-repair")
 FREE = MACHINE.replace(discount=None)
 TOYMAKER = oc.instances.get("howard-toymaker")
-#: Two classes that are never left, and a way to either.
+#: Two classes that are never left, and a way to either: discounted, and not.
 CLASSES = oc.MDP.from_arrays(
     [[["1/2", "1/2", 0], [0, 0, 1]], [[0, 1, 0]] * 2, [[0, 0, 1]] * 2], [[0, 0], [2, 1], [3, 1]],
     discount="0.999", initial=[0.5, 0.25, 0.25],
 )  # fmt: skip
+DRIFT = oc.MDP.from_arrays(
+    [[[0.5, 0.5, 0], [0, 0, 1]], [[0, 1, 0]] * 2, [[0, 0, 1]] * 2], [[0, 0], [2, 1], [3, 1]], initial=[0.5, 0.25, 0.25]
+)
 WALK = oc.MDP.from_arrays(
     [[[0.5, 0.5, 0, 0], [0, 0, 1, 0]], [[0, 0.25, 0.5, 0.25]] * 2, [[0.5, 0, 0, 0.5], [0, 0.5, 0, 0.5]],
      [[0, 0, 0, 1]] * 2],
@@ -52,8 +55,8 @@ def questions() -> Mapping[str, oc.Problem]:
         "an equality": oc.Problem(MACHINE, "minimize", constraints=[oc.expected("wear") == 0.2]),
         "average": oc.Problem(FREE, criterion="average"),
         "average with a limit": oc.Problem(FREE, criterion="average", constraints=[wear]),
-        "averages by start": oc.Problem(CLASSES.replace(discount=None), criterion="average"),
-        "least averages by start": oc.Problem(CLASSES.replace(discount=None), "minimize", "average"),
+        "averages by state": oc.Problem(CLASSES.replace(discount=None), criterion="average"),
+        "least averages by state": oc.Problem(CLASSES.replace(discount=None), "minimize", "average"),
         "KL": oc.Problem(TOYMAKER, regularizer=oc.KL(2.0, tilted)),
         "KL of costs, with a limit": oc.Problem(
             MACHINE, "minimize", regularizer=oc.KL(0.5, uniform), constraints=[wear]

@@ -232,7 +232,7 @@ def a_model(rng: np.random.Generator, lie: Lie) -> Lie:
     elif kind == 3 and problem.constraints:
         name = str(rng.choice(list(problem.constraints)))
         limit = problem.constraints[name]
-        moved = replace(limit, bound=limit.bound + noise(rng))
+        moved = replace(limit, exact_bound=limit.exact_bound + Fraction(noise(rng)))
         changed = replace(problem, constraints={**problem.constraints, name: moved})
     else:
         start = (1 - size) * mdp.initial + size * rng.dirichlet(np.ones(mdp.n_states))

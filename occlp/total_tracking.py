@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from occlp._typing import FloatArray, frozen
-from occlp.certificate import Certificate, allowed_gap, to_multipliers, to_prices, to_sensitivity
+from occlp.certificate import (
+    Certificate,
+    allowed_gap,
+    to_multipliers,
+    to_prices,
+    to_sensitivity,
+    tolerance_size,
+)
 from occlp.errors import OccupancyError
 from occlp.evaluation import Evaluation, to_total_evaluation
 from occlp.policy import Policy
@@ -129,7 +136,7 @@ class TotalTracker(Rows):
             upper=float(ends[1]),
             gap=float(form.scale * self.gap),
             rounding=form.scale * self._rounding(),
-            size=form.scale * self._size(),
+            size=tolerance_size(form, (float(ends[0]), float(ends[1])), total=True),
             spread=form.scale * form.spread,
             shift=0.0,
             values=frozen(

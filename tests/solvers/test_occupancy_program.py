@@ -21,11 +21,11 @@ from helpers import (
 )
 from hypothesis import given, settings
 from strategies import mdps
-from test_verify_kinds import QUESTIONS as KINDS
 from test_verify_kinds import answer
 
 import occlp as oc
 from benchmarks import lie_questions
+from benchmarks.lie_questions import QUESTIONS as KINDS
 from benchmarks.lie_truth import Truth
 from occlp.errors import BackendMissing, NotCertified
 
