@@ -42,7 +42,7 @@ def answer(kind):
 
 CAPS = [
     ("solvers.multichain_iteration.MOST_IMPROVEMENTS", 0, "rounded averages", oc.PolicyIteration()),
-    ("chains.gains.SHIFTS", (), "averages by start", oc.PolicyIteration()),
+    ("chains.gains.SHIFTS", (), "averages by state", oc.PolicyIteration()),
     ("chains.gains.EXACT_ENTRIES", -1, "rounded averages", oc.PolicyIteration()),
     ("bounds.averages.MOST_ROUNDS", 0, "rounded averages", oc.PolicyIteration()),
     ("bounds.averages.SHIFTS", (), "rounded averages", oc.PolicyIteration()),
@@ -191,8 +191,8 @@ class Boastful:
 
 
 def test_gains_out_of_this_world_prove_nothing():
-    problem = QUESTIONS["averages by start"]
-    check(problem, oc.solve(problem, Boastful(), check=False), answer("averages by start"))
+    problem = QUESTIONS["averages by state"]
+    check(problem, oc.solve(problem, Boastful(), check=False), answer("averages by state"))
 
 
 def test_a_circle_that_pays_next_to_nothing_is_not_taken_for_rounding():
