@@ -57,7 +57,6 @@ CAPS = [
     ("solvers.feasibility.MOST_CUTS", 1, "a concave limit", PROGRAM),
     ("solvers.concave_program.MOST_STEPS", 1, "worst case", COLUMNS),
     ("solvers.gibbs_dual.MOST_STEPS", 1, "occupancy entropy", oc.KLDual()),
-    ("solvers.interior_point.MOST_STEPS", 1, "two limits", COLUMNS),
     ("solvers.column_generation.MOST_CLOSED", 0, "two limits", COLUMNS),
     ("solvers.soft_policy_iteration.PRICE_STEPS", 1, "policy entropy with a limit", SOFT),
     ("solvers.soft_policy_iteration.HALVINGS", 0, "policy entropy with a limit", SOFT),

@@ -263,3 +263,15 @@ def test_a_state_that_is_next_to_never_left():
         assert result.certificate.lower <= 1 + 1e-15
         assert result.certificate.upper >= 1 - 1e-15
         assert oc.verify(problem, result)
+
+
+@pytest.mark.parametrize("solver", [oc.ValueIteration(), oc.ModifiedPolicyIteration(), oc.PolicyIteration()], ids=str)
+def test_a_circle_that_earns_is_found_by_every_dynamic_program(solver):
+    # Three states in a circle that earns 2 − 1 − .9 a round; each may end for less.
+    transitions, rewards = np.zeros((4, 2, 4)), np.array([[2, 0], [-1, 5], [-0.9, 0], [0, 0]])
+    transitions[[0, 1, 2], 0, [1, 2, 0]] = transitions[:, 1, 3] = transitions[3, 0, 3] = 1
+    for goal in ([3], None):
+        question = oc.Problem(oc.MDP.from_arrays(transitions, rewards, initial=0), criterion="total", goal=goal)
+        with pytest.raises(oc.Unbounded) as caught:
+            oc.solve(question, solver)
+        assert oc.verify(question, caught.value.result)

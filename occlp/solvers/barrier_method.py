@@ -104,6 +104,27 @@ class InteriorPoint:
             yield replace(last, policy=nearest.iterate().policy)
 
 
+@dataclass(frozen=True, eq=False)
+class NearOptimum:
+    """Where the method ended, in the units of the form."""
+
+    occupancy: FloatArray  # [pairs]
+    values: FloatArray  # [S]
+    prices: FloatArray  # [k], of all limits
+    missing: float  # from the optimum
+
+
+def near_optimum(problem: Problem, form: StandardForm, tol: float) -> NearOptimum:
+    """Follow the central path well beyond the tolerance, or as far as it goes: a start for methods of more digits."""
+    run = _Run(problem, form)
+    target = SHOWN * SHOWN_AGAIN * tol * (form.spread or 1.0) / run.program.size
+    for missing in run.path.steps():
+        if missing <= target:
+            break
+    found = run._meaning()
+    return NearOptimum(found.occupancy, run._values(found), found.prices, missing)
+
+
 class _Run:
     """A form, its program and the way to its optimum."""
 

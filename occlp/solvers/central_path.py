@@ -41,8 +41,9 @@ NEAREST, FARTHEST = 0.1, 10.0
 PRIMAL, DUAL = ("x", "room"), ("z", "c")
 #: Times that a point that is shown is corrected for them.
 SETTLINGS = 2
-#: Times that a step is corrected for the digits of its rows, and what they may lack in all.
-CORRECTIONS, EXACT = 8, 1e-15
+#: Times that a step is corrected for the digits of its rows, what they may lack in all, and as a share of what the
+#: point lacks.
+CORRECTIONS, EXACT, EXACT_ENOUGH = 8, 1e-15, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +120,7 @@ class CentralPath:
                     break
                 yield best
                 try:
-                    step = self._step(here, residual)
+                    step = self._step(here, residual, max(EXACT, EXACT_ENOUGH * lacking))
                 except (RuntimeError, np.linalg.LinAlgError):  # the equations are singular, or no numbers
                     break
                 if not step.is_finite:
@@ -231,8 +232,8 @@ class CentralPath:
     def _times(self, here: _Linearised, x: FloatArray) -> FloatArray:
         return np.append(self.equations.flow @ self._masses(x), here.rows @ x)
 
-    def _step(self, here: _Linearised, residual: FloatArray) -> Point:
-        """A step with one factorisation."""
+    def _step(self, here: _Linearised, residual: FloatArray, exact: float) -> Point:
+        """A step with one factorisation, whose rows lack no more than what is exact enough."""
         point, capped = self.point, slice(self.n_pairs, self.n)
         pull = point.z / point.x
         pull[capped] += point.c / point.room
@@ -252,7 +253,7 @@ class CentralPath:
             for _ in range(CORRECTIONS):
                 lack = self._times(here, primal) + here.missing
                 size = float(np.abs(lack).sum())
-                if not EXACT < size < 0.5 * last:
+                if not exact < size < 0.5 * last:
                     break
                 last = size
                 dual = dual + solve(lack)

@@ -21,10 +21,10 @@ from occlp.policy import Policy
 from occlp.problem import Problem
 from occlp.residuals import base_value, pair_residuals, two_sum
 from occlp.result import Result
+from occlp.solvers.barrier_method import near_optimum
 from occlp.solvers.base import LINEAR_ONLY, Iterate, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.gibbs_dual import descend
-from occlp.solvers.interior_point import InteriorPoint
 from occlp.solvers.normal_equations import FEW_PRODUCTS, MANY_PRODUCTS, NormalEquations, Solve
 from occlp.standard import StandardForm
 from occlp.terms import KL, JointTerm, OccupancyEntropy
@@ -72,15 +72,16 @@ class KLDual:
     def iterate(
         self, problem: Problem, *, tol: float, rng: np.random.Generator, start: Start = None
     ) -> Iterator[Iterate]:
-        """Yield after each Newton step."""
+        """Yield the start, and after each Newton step."""
         form = formulate(problem)
-        newton = _Newton(form)
+        newton = _Newton(problem, form, tol)
         if problem.limits:
             Decomposition().require_feasible(problem)  # raises a proof where no policy keeps the constraints
         elif start is None and newton.strength >= COARSE:
             for near in newton.by_products(enough=0.1 * tol * form.spread):
                 yield _iterate(problem, form, near)
         for point in [newton.resumed(start)] if isinstance(start, Result) else newton.starts():
+            yield _iterate(problem, form, step := point)
             for step in newton.descend(point, self.max_steps):
                 yield _iterate(problem, form, step)
             if newton.settled:
@@ -125,8 +126,9 @@ class _Newton:
     The unknowns are the values of all states but one, and the prices of the active constraints.
     """
 
-    def __init__(self, form: StandardForm) -> None:
+    def __init__(self, problem: Problem, form: StandardForm, tol: float) -> None:
         assert isinstance(form.term, JointTerm)
+        self.problem, self.tol = problem, tol
         self.form, self.term, self.strength = form, form.term, form.term.strength
         self.equations = NormalEquations(form)
         self.pairs, self.states = self.equations.pairs, self.equations.states
@@ -162,17 +164,15 @@ class _Newton:
 
     def near_optimum(self) -> _Point:
         """Near the optimum, by an interior-point method, with the constraints that it finds tight."""
-        form = self.form
-        found = InteriorPoint(self.equations).solve()
+        limits, found = self.form.limits, near_optimum(self.problem, self.form, self.tol)
         if found.missing > NOT_FOUND:
             raise SolverFailure(
                 "no occupancy within the reference's support was found that keeps the constraints; every policy "
                 "that visits other pairs has an infinite penalty."
             )
-        values, self.occupancy = np.zeros(form.n_states), np.zeros(form.n_pairs)
-        values[self.states], self.occupancy[self.pairs] = found.values, found.occupancy
-        self.active = found.tight
-        return _Point(values, np.where(found.tight, found.prices, 0.0))
+        self.occupancy = found.occupancy
+        self.active = limits.equal | (found.prices > -(limits.rows @ found.occupancy))
+        return _Point(found.values, np.where(self.active, found.prices, 0.0))
 
     def resumed(self, start: Result) -> _Point:
         """At the values and prices that certify a result."""

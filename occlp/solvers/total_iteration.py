@@ -14,7 +14,7 @@ from occlp.residuals import pair_residuals
 from occlp.solvers.base import InfiniteProof, Iterate, Start, start_policy
 from occlp.total.assessment import assess_total
 from occlp.total.form import TotalForm, formulate_total
-from occlp.total.improvement import Unending, improvements, loses_without_end
+from occlp.total.improvement import Unending, earning_trap, improvements, loses_without_end
 from occlp.total.reduction import Reduction, greedy, is_proper, reduce, reduction_of
 
 
@@ -31,18 +31,22 @@ def total_policy_iterations(problem: Problem, start: Start) -> Iterator[Iterate]
 def total_value_iterations(problem: Problem, start: Start, sweeps: int) -> Iterator[Iterate]:
     """Yield after each sweep V ← max(r + PV), begun with the values of a proper policy, so that V increases.
 
-    An action is changed for a strictly better one only, and never so that the policy does not end.
+    An action is changed for a strictly better one only, and never so that the policy does not end: where that would
+    be better, it is seen now and then whether such a policy earns for ever.
     """
     reduction, seed = begin(problem, start)
     form = reduction.form
     first = next(improvements(reduction, form.rewards, seed))
     choice, values = first.choice, first.values
-    for _ in range(sweeps):
+    for sweep in range(1, sweeps + 1):
         yield _iterate(problem, reduction, choice, values)
         scores, error = pair_residuals(form, values, None, form.rewards)
         best = greedy(form, scores)
         better = np.where(scores[best] - scores[choice] > 2 * error[best], best, choice).astype(np.int32)
-        choice = better if is_proper(reduction, better) else choice
+        if is_proper(reduction, better):
+            choice = better
+        elif sweep & (sweep - 1) == 0 and (trap := earning_trap(reduction, better)) is not None:
+            raise unending_proof(problem, reduction, Unending(better, trap))
         values = np.where(reduction.fixed, reduction.ends, values + scores[best])
 
 

@@ -126,14 +126,25 @@ def _improve(reduction: Reduction, choice: IntArray, values: FloatArray, rewards
     switch = scores[best] - scores[choice] > 2 * (error[best] + error[choice]) + np.abs(scores[choice])
     while switch.any():
         better = np.where(switch, best, choice).astype(np.int32)
-        labels, closed = closed_labels(form.transitions[better])
-        trap = closed[labels] & ~reduction.fixed
+        trap = _trap(reduction, better)
         if not trap.any():
             return better
         if _earns(reduction, better, trap, rewards):
             raise Unending(better, trap)
         switch &= ~trap  # an improvement within rounding that never ends: not taken
     return None
+
+
+def _trap(reduction: Reduction, choice: IntArray) -> BoolArray:
+    """The nodes [nodes] of classes that a pair for each node never leaves, ends aside."""
+    labels, closed = closed_labels(reduction.form.transitions[choice])
+    return np.asarray(closed[labels] & ~reduction.fixed)
+
+
+def earning_trap(reduction: Reduction, choice: IntArray) -> BoolArray | None:
+    """The classes [nodes] that a pair for each node never leaves, if one of them earns for ever; else None."""
+    trap = _trap(reduction, choice)
+    return trap if trap.any() and _earns(reduction, choice, trap, reduction.form.rewards) else None
 
 
 def _earns(reduction: Reduction, choice: IntArray, trap: BoolArray, rewards: FloatArray) -> bool:

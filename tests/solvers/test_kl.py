@@ -375,3 +375,13 @@ def test_duplicating_an_action_is_paid_for_unless_its_reference_mass_is_split():
     assert split.objective == pytest.approx(first.objective, rel=1e-12)
     uniform = oc.solve(with_kl(double, 0.7))
     assert uniform.objective > oc.solve(with_kl(single, 0.7)).objective + 1e-2
+
+
+def test_a_reference_whose_masses_fall_by_a_hundred_digits():
+    mdp = oc.instances.get("queue-admission", capacity=300, discount=0.999)
+    question = oc.Problem(mdp, regularizer=oc.KL(strength=0.1, reference=oc.Policy.uniform(mdp)))
+    result = oc.solve(question)
+    assert result.solver == "KLDual()"
+    assert oc.verify(question, result)
+    independent = oc.solve(question, oc.OccupancyProgram(backend="CLARABEL"))
+    assert result.objective == pytest.approx(independent.objective, abs=1e-8)
