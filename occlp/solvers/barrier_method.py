@@ -179,12 +179,15 @@ class _Run:
         values[self.equations.states] = self.program.size * self.path.point.y[: self.equations.n]
         if inside.all() or form.rest == 0:
             return values
+        among = inside[form.states]
+        if form.term is not None and not form.concave and not form.term.support[~among].any():
+            values[~inside] = values[inside].min()  # no bound sees these states; the less they are worth, the better
+            return values
         prices = form.feasible_prices(found.prices)
         rewards = form.rewards - prices[: len(form.limits.names)] @ form.limits.rows
         for price, limit in zip(prices[len(form.limits.names) :], form.concave, strict=True):
             rewards = rewards + price * found.slopes.get(limit.name, 0.0)
         scores, _ = pair_residuals(form, values, None, rewards)
-        among = inside[form.states]
         level = float(scores[among].max())
         needed = float(rewards[~among].max()) - level + _depth(form.term, found.occupancy, ~among)
         values[~inside] = max(float(values[inside].max()), needed / form.rest)

@@ -17,6 +17,7 @@ import numpy as np
 from occlp._typing import AnyArray, FloatArray
 from occlp.convex import load_cvxpy
 from occlp.solvers.backends import ANSWERED, INFEASIBLE, Backend
+from occlp.solvers.base import OutOfTime, SolverFailure
 from occlp.solvers.programs import LimitRows, borrowed, digest
 from occlp.standard import StandardForm, flow_matrix
 
@@ -24,6 +25,8 @@ from occlp.standard import StandardForm, flow_matrix
 GROSS_RESIDUAL = 1e-3
 #: Numbers of a backend beyond this are taken for garbage.
 LARGEST_NUMBER = 1e150
+#: Powers of the number of pairs that masses are.
+MASSES = 1.0, 0.5
 #: Prices (of constraints of size one) below this are nothing but the backend's tolerance.
 NO_PRICE = 1e-12
 
@@ -41,8 +44,21 @@ class Answer:
 
 
 def solve_scaled(form: StandardForm, backend: Backend) -> Answer | None:
-    """The backend's answer, or None where it says that the constraints cannot be met."""
-    with borrowed(form.transitions.data, _key("optimum", form, backend), lambda: ScaledProgram(form)) as program:
+    """The backend's answer, or None where it says that the constraints cannot be met.
+
+    Where it breaks down on something curved, it is given the program once more, with a smaller mass.
+    """
+    try:
+        return _solve_of_mass(form, backend, MASSES[0])
+    except SolverFailure as failure:
+        if isinstance(failure, OutOfTime) or (form.term is None and not form.concave):
+            raise
+        return _solve_of_mass(form, backend, MASSES[1])
+
+
+def _solve_of_mass(form: StandardForm, backend: Backend, power: float) -> Answer | None:
+    key = _key(f"optimum {power}", form, backend)
+    with borrowed(form.transitions.data, key, lambda: ScaledProgram(form, power=power)) as program:
         status = program.solve(form, backend)
         if form.names and status in INFEASIBLE:
             return None
@@ -69,11 +85,11 @@ def solve_widest(form: StandardForm, backend: Backend, *, strict: bool) -> Answe
 class ScaledProgram:
     """The compiled program of one structure: maximise r·d + f(d), or, if `widest`, the least margin of the limits."""
 
-    def __init__(self, form: StandardForm, *, widest: bool = False, strict: bool = False) -> None:
+    def __init__(self, form: StandardForm, *, power: float = 1.0, widest: bool = False, strict: bool = False) -> None:
         cvxpy = load_cvxpy()
         self.kept, self.states = support(form)
         self.flow = flow_matrix(form)[self.states][:, self.kept].tocsr()
-        size, self.mass = len(self.kept), float(len(self.kept))
+        size, self.mass = len(self.kept), float(len(self.kept)) ** power
         sizes = abs(self.flow).max(axis=1).toarray().ravel()
         self.row_scale = 1.0 / np.where(sizes > 0, sizes, 1.0)  # a state that nothing leaves or enters, undiscounted
         self.variable, self.inflow = cvxpy.Variable(size, name="scaled_occupancy"), cvxpy.Parameter(len(self.states))
