@@ -631,8 +631,8 @@ def test_states_that_cannot_be_improved_alone_are_left_as_they_are(form):
     mdp = oc.MDP.from_arrays(np.eye(3)[[0, 0, 0]][:, None], np.zeros(3))
     rows = (mdp.pair_start, *rows_of(mdp))
     values, rates = np.array([5.0, 7.0, 9.0]), np.array([0.0, 1.0, 1.0])
-    order = np.arange(3, dtype=np.int32)
-    either(backup.improve_in_place, form)(order, *rows, np.array([1.0, -np.inf, 2.0]), 1.0, 0.0, rates, values)
+    order, choice, rewards = np.arange(3, dtype=np.int32), np.zeros(3, dtype=np.int32), np.array([1.0, -np.inf, 2.0])
+    either(backup.improve_in_place, form)(order, *rows, rewards, 1.0, 0.0, rates, values, choice)
     assert values.tolist() == [5, 7, 7]
     soft_values, base = np.array([5.0, 7.0, 9.0]), np.ones(3)
     either(soft.relax_soft_values, form)(1, *rows, np.array([1.0, 1.0, 2.0]), base, 1.0, 1.0, 0.0, 0.0, soft_values)

@@ -24,12 +24,15 @@ from occlp.terms import (
     Utility,
     WorstCase,
 )
+from occlp.verify.paths import forward
 
 if TYPE_CHECKING:
     from occlp.problem import Problem
 
 #: Extended precision where the platform has it (80-bit on x86), else double.
 Real = np.longdouble
+#: Masses below this, times the logarithm of any other, are nothing beside the rounding of the rest.
+UNSEEN = 1e-25
 Occupancy = Callable[["Problem", Policy], Any]
 
 
@@ -90,8 +93,12 @@ def value_of(problem: Problem, setting: Any, occupancy: Any, dual: Any, occupanc
     if setting is None or isinstance(setting, ConditionalKL | PolicyEntropy):
         return Real(0)
     if isinstance(setting, KL):
-        prior = occupancy_of(problem, setting.reference)
-        if (occupancy[prior == 0] > 0).any():
+        prior, mdp = occupancy_of(problem, setting.reference), problem.mdp
+        taken = setting.reference.pair_probabilities > 0
+        lost = (prior == 0) & (occupancy > 0)
+        # Masses too small for a number add nothing, if only the reference comes there at all.
+        visited = forward(mdp, mdp.initial > 0, taken)[mdp.pairs.states] & taken if lost.any() else taken
+        if (lost & ~(visited & (occupancy < UNSEEN))).any():
             raise AuditFailed("the policy visits pairs that the reference never does: its KL divergence is infinite.")
         return -Real(setting.strength) * _divergence(occupancy, prior)
     if isinstance(setting, OccupancyEntropy):

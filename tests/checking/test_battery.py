@@ -23,6 +23,7 @@ SOLVERS = {
     "ExactPolicyIteration": oc.ExactPolicyIteration(),
     "Decomposition": oc.Decomposition(),
     "KLDual": oc.KLDual(),
+    "InteriorPoint": oc.InteriorPoint(),
     "SoftPolicyIteration": oc.SoftPolicyIteration(),
 }
 SLOWER = {
