@@ -433,3 +433,22 @@ def test_where_nothing_is_ever_left_every_state_keeps_its_own_average():
         result = oc.solve(oc.Problem(mdp, criterion="average"), solver)
         assert result.gain.tolist() == pytest.approx([2, 5, 0])
         assert result.objective == pytest.approx(2.25)
+
+
+@pytest.mark.parametrize("solver", [None, oc.OccupancyProgram("HIGHS"), oc.OccupancyProgram("CLARABEL")], ids=str)
+@pytest.mark.parametrize("sense", ["maximize", "minimize"])
+def test_limits_that_two_classes_keep_together_are_kept_by_one_policy(sense, solver):
+    """Staying in one state pays 1 and wears, in the other neither, a move costs 5: half of each is best."""
+    sign = 1 if sense == "maximize" else -1
+    mdp = oc.MDP.from_pairs(
+        [0, 0, 1, 1], [0, 1, 0, 1], np.eye(2)[[0, 1, 1, 0]], sign * np.array([1.0, -5.0, 0.0, -5.0]),
+        costs={"wear": [1, 0, 0, 0]},
+    )  # fmt: skip
+    question = oc.Problem(mdp, sense=sense, criterion="average", constraints=[oc.expected("wear") <= 0.5])
+    result = oc.solve(question, solver)
+    assert result.status is oc.Status.CERTIFIED
+    assert result.objective == pytest.approx(sign * 0.5, abs=1e-8)
+    assert result.gain == pytest.approx(sign * 0.5, abs=1e-8)
+    assert result.expected["wear"] <= 0.5 + 1e-8
+    assert result.policy.probabilities[[0, 1], [1, 1]].max() < 1e-6
+    assert oc.verify(question, result)

@@ -22,6 +22,7 @@ from occlp.solvers.approach import approach
 from occlp.solvers.base import InfeasibleProof, Iterate, SolverFailure
 from occlp.solvers.concave_program import ConcaveProgram, program_for
 from occlp.solvers.expansion import expand
+from occlp.solvers.joining import joined_policy
 from occlp.solvers.local_model import LocalModel, Response
 from occlp.solvers.mixture_program import Mixture, MixtureProgram
 from occlp.solvers.policy_iteration import ROUNDS, solve_rewards, with_rewards
@@ -173,7 +174,7 @@ class ColumnGeneration:
         return occupancy
 
     def _policy_of(self, occupancy: FloatArray) -> Policy:
-        return Policy.from_occupancy(self.pairs, occupancy, self._model.policy)
+        return joined_policy(self.form, occupancy, self._model.policy)
 
     def _add(self, model: LocalModel) -> None:
         used = np.flatnonzero(model.occupancy)

@@ -29,6 +29,7 @@ from occlp.solvers.base import Iterate, OutOfTime, SolverFailure, Start
 from occlp.solvers.decomposition import Decomposition
 from occlp.solvers.feasibility import closest, mended
 from occlp.solvers.forecast import Forecast, check_memory, forecast
+from occlp.solvers.joining import joined_policy
 from occlp.solvers.kl_dual import reference_of, soft_policy
 from occlp.solvers.multichain_program import build_program, multichain_program
 from occlp.solvers.scaled_program import Answer, solve_scaled, support
@@ -243,4 +244,4 @@ def _policy(problem: Problem, form: StandardForm, answer: Answer) -> Policy:
         way = proper_choice(graph_of(problem.mdp), visited)
         choice = np.where(way >= 0, way, choice)
     elsewhere = Policy.from_choice(pairs, choice)
-    return Policy.from_occupancy(pairs, np.where(visited[form.states], occupancy, 0.0), elsewhere)
+    return joined_policy(form, np.where(visited[form.states], occupancy, 0.0), elsewhere)
