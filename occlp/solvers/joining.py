@@ -9,10 +9,9 @@ mixture.
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
 
 from occlp._typing import FloatArray
-from occlp.chains.resolvent import closed_labels
+from occlp.chains.chain import policy_chain
 from occlp.evaluation import assess
 from occlp.policy import Policy
 from occlp.standard import StandardForm
@@ -24,15 +23,8 @@ JOIN = 1e-11
 def joined_policy(form: StandardForm, occupancy: FloatArray, elsewhere: Policy) -> Policy:
     """The policy of an occupancy [pairs], and another one where it has no mass, whose classes are joined."""
     policy = Policy.from_occupancy(elsewhere.pairs, occupancy, elsewhere)
-    if form.rest > 0 or not _has_several_classes(form, policy):
+    if form.rest > 0 or policy_chain(form, policy.pair_probabilities).n_classes == 1:
         return policy
     evenly = 1.0 / form.on_pairs(np.diff(form.start).astype(np.float64))
     everywhere = assess(form, evenly).pair_occupancy
     return Policy.from_occupancy(elsewhere.pairs, occupancy + JOIN * everywhere, elsewhere)
-
-
-def _has_several_classes(form: StandardForm, policy: Policy) -> bool:
-    """Whether the policy may stay for ever in one of several classes of states."""
-    shape = form.n_states, form.n_pairs
-    kernel = sparse.csr_array((policy.pair_probabilities, np.arange(form.n_pairs), form.start), shape=shape)
-    return int(closed_labels(kernel @ form.transitions)[1].sum()) > 1

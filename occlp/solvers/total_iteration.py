@@ -14,8 +14,8 @@ from occlp.residuals import pair_residuals
 from occlp.solvers.base import InfiniteProof, Iterate, Start, start_policy
 from occlp.total.assessment import assess_total
 from occlp.total.form import TotalForm, formulate_total
-from occlp.total.improvement import Unending, earning_trap, improvements, loses_without_end
-from occlp.total.reduction import Reduction, greedy, is_proper, reduce, reduction_of
+from occlp.total.improvement import Unending, earns, improvements, loses_without_end
+from occlp.total.reduction import Reduction, greedy, reduce, reduction_of, trap_of
 
 
 def total_policy_iterations(problem: Problem, start: Start) -> Iterator[Iterate]:
@@ -43,9 +43,10 @@ def total_value_iterations(problem: Problem, start: Start, sweeps: int) -> Itera
         scores, error = pair_residuals(form, values, None, form.rewards)
         best = greedy(form, scores)
         better = np.where(scores[best] - scores[choice] > 2 * error[best], best, choice).astype(np.int32)
-        if is_proper(reduction, better):
+        trap = trap_of(reduction, better)
+        if not trap.any():
             choice = better
-        elif sweep & (sweep - 1) == 0 and (trap := earning_trap(reduction, better)) is not None:
+        elif sweep & (sweep - 1) == 0 and earns(reduction, better, trap, form.rewards):
             raise unending_proof(problem, reduction, Unending(better, trap))
         values = np.where(reduction.fixed, reduction.ends, values + scores[best])
 

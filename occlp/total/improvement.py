@@ -16,7 +16,7 @@ from occlp.chains.resolvent import closed_labels
 from occlp.residuals import pair_residuals
 from occlp.total.approach import approach
 from occlp.total.assessment import gain_sign
-from occlp.total.reduction import Reduction, greedy, is_proper, reduce
+from occlp.total.reduction import Reduction, greedy, is_proper, reduce, trap_of
 from occlp.total.transient import Transient
 
 #: Improvements after which the method gives up.
@@ -126,29 +126,17 @@ def _improve(reduction: Reduction, choice: IntArray, values: FloatArray, rewards
     switch = scores[best] - scores[choice] > 2 * (error[best] + error[choice]) + np.abs(scores[choice])
     while switch.any():
         better = np.where(switch, best, choice).astype(np.int32)
-        trap = _trap(reduction, better)
+        trap = trap_of(reduction, better)
         if not trap.any():
             return better
-        if _earns(reduction, better, trap, rewards):
+        if earns(reduction, better, trap, rewards):
             raise Unending(better, trap)
         switch &= ~trap  # an improvement within rounding that never ends: not taken
     return None
 
 
-def _trap(reduction: Reduction, choice: IntArray) -> BoolArray:
-    """The nodes [nodes] of classes that a pair for each node never leaves, ends aside."""
-    labels, closed = closed_labels(reduction.form.transitions[choice])
-    return np.asarray(closed[labels] & ~reduction.fixed)
-
-
-def earning_trap(reduction: Reduction, choice: IntArray) -> BoolArray | None:
-    """The classes [nodes] that a pair for each node never leaves, if one of them earns for ever; else None."""
-    trap = _trap(reduction, choice)
-    return trap if trap.any() and _earns(reduction, choice, trap, reduction.form.rewards) else None
-
-
-def _earns(reduction: Reduction, choice: IntArray, trap: BoolArray, rewards: FloatArray) -> bool:
-    """Whether one of the trapping classes has a positive gain beyond rounding."""
+def earns(reduction: Reduction, choice: IntArray, trap: BoolArray, rewards: FloatArray) -> bool:
+    """Whether one of the classes of a trap [nodes] has a positive gain beyond rounding."""
     matrix = reduction.form.transitions[choice]
     labels, _ = closed_labels(matrix)
     return any(gain_sign(matrix, rewards[choice], np.flatnonzero(labels == n)) > 0 for n in np.unique(labels[trap]))

@@ -117,8 +117,13 @@ def greedy(form: StandardForm, scores: FloatArray) -> IntArray:
 
 def is_proper(reduction: Reduction, choice: IntArray) -> bool:
     """Whether a pair for each node leads to an end almost surely."""
+    return not trap_of(reduction, choice).any()
+
+
+def trap_of(reduction: Reduction, choice: IntArray) -> BoolArray:
+    """The nodes [nodes] of classes that a pair for each node never leaves, ends aside."""
     labels, closed = closed_labels(reduction.form.transitions[choice])
-    return not bool((closed[labels] & ~reduction.fixed).any())
+    return np.asarray(closed[labels] & ~reduction.fixed)
 
 
 def reduction_of(total: TotalForm) -> Reduction:
