@@ -14,22 +14,13 @@ import numpy as np
 import pytest
 
 import occlp as oc
+from benchmarks.lie_questions import DRIFT, FREE, MACHINE, WALK
 from occlp.errors import AuditFailed
 from occlp.verify import check_certificate
 
-MACHINE = oc.instances.get("machine-repair")
-FREE = MACHINE.replace(discount=None)
 SIZE = float(np.abs(MACHINE.pair_rewards).max())
 SPREAD = float(np.ptp(MACHINE.pair_rewards))
 WEAR = oc.expected("wear") <= 0.25
-DRIFT = oc.MDP.from_arrays(
-    [[[0.5, 0.5, 0], [0, 0, 1]], [[0, 1, 0]] * 2, [[0, 0, 1]] * 2], [[0, 0], [2, 1], [3, 1]], initial=[0.5, 0.25, 0.25]
-)
-WALK = oc.MDP.from_arrays(
-    [[[0.5, 0.5, 0, 0], [0, 0, 1, 0]], [[0, 0.25, 0.5, 0.25]] * 2, [[0.5, 0, 0, 0.5], [0, 0.5, 0, 0.5]],
-     [[0, 0, 0, 1]] * 2],
-    [[-1, -3], [-2, -2.5], [-1, 0.5], [0, 0]], initial=0, costs={"toll": [[1, 0], [0, 1], [2, 0], [0, 0]]},
-)  # fmt: skip
 TOLL = oc.expected_total("toll") >= 1
 UNIFORM = oc.Policy.uniform(MACHINE)
 QUESTIONS = {

@@ -24,7 +24,6 @@ from strategies import mdps
 from test_verify_kinds import answer
 
 import occlp as oc
-from benchmarks import lie_questions
 from benchmarks.lie_questions import QUESTIONS as KINDS
 from benchmarks.lie_truth import Truth
 from occlp.errors import BackendMissing, NotCertified
@@ -359,6 +358,16 @@ LIES = {
 }
 
 
+def tell(lie, monkeypatch, seed):
+    """Have cvxpy solve, and then change what it found."""
+
+    def solve(self, *arguments, **options):
+        ORIGINAL(self, *arguments, **options)
+        LIES[lie](self, np.random.default_rng(seed))
+
+    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+
+
 def questions():
     toymaker = oc.instances.get("howard-toymaker")
     machine = oc.instances.get("machine-repair")
@@ -383,12 +392,8 @@ def test_a_backend_that_lies_is_never_believed(kind, lie, polish, monkeypatch):
     if not polish:
         monkeypatch.setattr("occlp.solving.polisher", lambda problem, solver, prices: None)
 
-    def solve(self, *arguments, **options):
-        ORIGINAL(self, *arguments, **options)
-        LIES[lie](self, np.random.default_rng(5))
-
     best = oc.solve(problem)
-    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    tell(lie, monkeypatch, seed=5)
     exact, sign = Exact.of(problem.mdp), 1 if problem.sense == "maximize" else -1
     optimum = exact.optimum(problem.sense) if kind != "kl" else exact_objective(problem, best.policy, exact)
     if kind == "limits":
@@ -417,13 +422,8 @@ OTHERS = ["average with a limit", "total with a limit", "log sum", "a concave li
 )
 def test_lies_about_other_criteria_are_not_believed_either(kind, lie, monkeypatch):
     """Each lie about two of the four questions, told to the solver and to those who polish its answer."""
-
-    def solve(self, *arguments, **options):
-        ORIGINAL(self, *arguments, **options)
-        LIES[lie](self, np.random.default_rng(5))
-
-    problem = lie_questions.QUESTIONS[kind]
-    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    problem = KINDS[kind]
+    tell(lie, monkeypatch, seed=5)
     result = oc.solve(problem, oc.OccupancyProgram("CLARABEL"), check=False)
     truth = Truth(problem)
     assert truth.denies(result) is None
@@ -440,12 +440,7 @@ def test_lies_about_other_criteria_are_not_believed_either(kind, lie, monkeypatc
 )
 def test_lies_that_leave_nothing_are_failures_that_say_so(lie, monkeypatch):
     problem = QUESTIONS["plain"]
-
-    def solve(self, *arguments, **options):
-        ORIGINAL(self, *arguments, **options)
-        LIES[lie](self, np.random.default_rng(0))
-
-    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    tell(lie, monkeypatch, seed=0)
     with pytest.raises(NotCertified) as caught:
         oc.solve(problem, oc.OccupancyProgram("HIGHS"))
     assert caught.value.result.status is oc.Status.FAILED
@@ -462,12 +457,7 @@ def test_lies_that_leave_nothing_are_failures_that_say_so(lie, monkeypatch):
 def test_lies_do_not_make_numpy_complain(lie, monkeypatch):
     """A warning of numpy is no message of ours; under pytest it would be an error that is caught as a crash."""
     problem = QUESTIONS["plain"]
-
-    def solve(self, *arguments, **options):
-        ORIGINAL(self, *arguments, **options)
-        LIES[lie](self, np.random.default_rng(0))
-
-    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    tell(lie, monkeypatch, seed=0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         oc.solve(problem, oc.OccupancyProgram("CLARABEL"), check=False)
@@ -486,12 +476,7 @@ OTHER_LIES = [
 def test_lies_about_other_programs(kind, lie, monkeypatch):
     """Two-block programs of averages, and totals: the enclosure holds the truth, and the audit agrees."""
     problem, truth = KINDS[kind], answer(kind)
-
-    def solve(self, *arguments, **options):
-        ORIGINAL(self, *arguments, **options)
-        LIES[lie](self, np.random.default_rng(5))
-
-    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    tell(lie, monkeypatch, seed=5)
     result = oc.solve(problem, oc.OccupancyProgram("HIGHS"), check=False)
     assert oc.verify(problem, result)
     if kind == "infeasible total":
@@ -506,12 +491,7 @@ def test_lies_about_other_programs(kind, lie, monkeypatch):
 @pytest.mark.parametrize("kind", ["total variation", "a concave limit", "occupancy entropy", "conditional KL"])
 def test_lies_about_curved_programs(kind, lie, monkeypatch):
     problem, truth = KINDS[kind], answer(kind)
-
-    def solve(self, *arguments, **options):
-        ORIGINAL(self, *arguments, **options)
-        LIES[lie](self, np.random.default_rng(5))
-
-    monkeypatch.setattr(cvxpy.Problem, "solve", solve)
+    tell(lie, monkeypatch, seed=5)
     result = oc.solve(problem, oc.OccupancyProgram("CLARABEL"), check=False)
     assert oc.verify(problem, result)
     assert result.status is not oc.Status.INFEASIBLE
