@@ -114,9 +114,12 @@ class NearOptimum:
     missing: float  # from the optimum
 
 
-def near_optimum(problem: Problem, form: StandardForm, tol: float) -> NearOptimum:
-    """Follow the central path well beyond the tolerance, or as far as it goes: a start for methods of more digits."""
-    run = _Run(problem, form)
+def near_optimum(problem: Problem, form: StandardForm, tol: float, equations: NormalEquations) -> NearOptimum:
+    """Follow the central path well beyond the tolerance, or as far as it goes: a start for methods of more digits.
+
+    The normal equations of the caller serve here too, with all that is known of them, if they are of the same pairs.
+    """
+    run = _Run(problem, form, equations=equations)
     target = SHOWN * SHOWN_AGAIN * tol * (form.spread or 1.0) / run.program.size
     for missing in run.path.steps():
         if missing <= target:
@@ -128,14 +131,18 @@ def near_optimum(problem: Problem, form: StandardForm, tol: float) -> NearOptimu
 class _Run:
     """A form, its program and the way to its optimum."""
 
-    def __init__(self, problem: Problem, form: StandardForm, *, elastic: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, form: StandardForm, *, elastic: bool = False, equations: NormalEquations | None = None
+    ) -> None:
         self.problem, self.form = problem, form
         possible = possible_pairs(problem, form)
         pairs = np.flatnonzero(possible)
         self.program = LiftedProgram(form, pairs, elastic=elastic)
         curves = [self.program.curve, *self.program.row_curves.values()]
         joined = any(curve is not None and isinstance(curve.term, StateTerm | PolicyTerm) for curve in curves)
-        self.equations = NormalEquations(form, pairs, joined=joined)
+        if equations is None or equations.joined != joined or not np.array_equal(equations.pairs, pairs):
+            equations = NormalEquations(form, pairs, joined=joined)
+        self.equations = equations
         begin = assess(form, _evenly(form, possible)).pair_occupancy[pairs]
         self.path = CentralPath(self.program, self.equations, begin)
         self.inside = np.zeros(form.n_states, dtype=np.bool_)

@@ -164,7 +164,7 @@ class _Newton:
 
     def near_optimum(self) -> _Point:
         """Near the optimum, by an interior-point method, with the constraints that it finds tight."""
-        limits, found = self.form.limits, near_optimum(self.problem, self.form, self.tol)
+        limits, found = self.form.limits, near_optimum(self.problem, self.form, self.tol, self.equations)
         if found.missing > NOT_FOUND:
             raise SolverFailure(
                 "no occupancy within the reference's support was found that keeps the constraints; every policy "
